@@ -1,0 +1,152 @@
+"""What all attention layers share, and the standard one. They differ in one thing: how a pair of tokens is scored.
+
+Every layer computes softmax(S) V per head, then an output projection. `scores(x)` are the logits S themselves. Where
+the score is a bilinear form of the two tokens, `to_dense(head)` is its matrix M, and without QK-norm
+S_ij = scale x_i^T M x_j.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from .checks import divides, positive_int, positive_ints, require
+from .costs import Cost
+from .window import band
+
+
+def linear(d_in: int, d_out: int) -> nn.Linear:
+    """A projection without bias, its weights from N(0, 1 / d_in)."""
+    layer = nn.Linear(d_in, d_out, bias=False)
+    nn.init.normal_(layer.weight, std=d_in**-0.5)
+    return layer
+
+
+def norm(width: int, enabled: bool) -> nn.Module:
+    """QK-norm (Henry et al. 2020): LayerNorm with a learned gain over the features that a dot product sums."""
+    return nn.LayerNorm(width, bias=False) if enabled else nn.Identity()
+
+
+def head_ranks(ranks: Sequence[int], head_dim: int, length: int | None = None) -> tuple[int, ...]:
+    """`ranks` as a tuple, if they are positive and split the features of a head."""
+    ranks = positive_ints("ranks", ranks, length)
+    total = sum(ranks)
+    require(total == head_dim, f"ranks must sum to the head dimension {head_dim}, got {ranks}, which sum to {total}")
+    return ranks
+
+
+class Attention(nn.Module):
+    """What all kinds share. x: (B, T, D) -> (B, T, D). A kind supplies queries and keys, and may change how they meet.
+
+    Args:
+        d_model: the width D.
+        n_heads: the number of heads H, which divides D; the head dimension is r = D / H.
+        causal: a token attends to itself and earlier ones only.
+        qk_norm: normalise queries and keys.
+    """
+
+    scale: float  # of the dot products
+
+    def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True):
+        super().__init__()
+        self.d_model, self.n_heads = positive_int("d_model", d_model), positive_int("n_heads", n_heads)
+        self.head_dim = divides("n_heads", n_heads, "d_model", d_model)
+        self.causal, self.qk_norm = causal, qk_norm
+        self.value, self.out = linear(d_model, d_model), linear(d_model, d_model)
+
+    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        self._check(x)
+        q, k = self.queries_keys(x)
+        heads = self.attend(q, k, self.split_heads(self.value(x)))  # (B, H, T, r)
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+    def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
+        """The logits before the softmax, -inf where masked; one map a head (two in `GlobalSlidingWindowAttention`)."""
+        self._check(x)
+        q, k = self.queries_keys(x)
+        return (self.scale * q @ k.mT).masked_fill(~self.visible(x.shape[1], x.device), float("-inf"))
+
+    def queries_keys(self, x):
+        """Queries and keys, each (B, H, T, width of the dot product)."""
+        raise NotImplementedError
+
+    def attend(self, q, k, v):
+        """softmax(S) V. (B, H, T, *) -> (B, H, T, r)"""
+        return scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+
+    def visible(self, seq_len: int, device=None) -> Bool[Tensor, "seq seq"]:
+        """Whether query i sees key j."""
+        return band(seq_len, seq_len, self.causal, device)
+
+    def split_heads(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch heads seq head_dim"]:
+        return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
+
+    def cost(self, seq_len: int) -> Cost:
+        """Closed forms; see `attention_cost`."""
+        D, T = self.d_model, seq_len
+        value_and_out = 2 * D**2
+        return Cost(
+            params=value_and_out + self.query_key_params() + self.norm_params(),
+            projection_macs=T * (value_and_out + self.query_key_params()),  # each weight once a token
+            score_macs=self.score_macs(T),
+            value_macs=self.value_macs(T),
+            cached_elements=self.cached_elements(T),
+        )
+
+    def query_key_params(self) -> int:
+        raise NotImplementedError
+
+    def norm_params(self) -> int:
+        raise NotImplementedError
+
+    def score_macs(self, seq_len: int) -> int:
+        raise NotImplementedError
+
+    def value_macs(self, seq_len: int) -> int:
+        return seq_len**2 * self.d_model
+
+    def cached_elements(self, seq_len: int) -> int:
+        raise NotImplementedError
+
+    def _check(self, x):
+        fits = x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
+        require(fits, f"x must have shape (batch, seq, d_model = {self.d_model}), got {tuple(x.shape)}")
+
+    def _check_head(self, head: int):
+        fits = isinstance(head, int) and 0 <= head < self.n_heads
+        require(fits, f"head must be an integer in [0, {self.n_heads}), got {head!r}")
+
+
+class StandardAttention(Attention):
+    """S_ij = <W_Q x_i, W_K x_j> / sqrt(r): one low-rank matrix M = W_Q^T W_K, of rank r = D / H at most, a head.
+
+    Source: Vaswani et al. 2017; as a bilinear form, Kuang et al. 2025, section 2.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True):
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        self.scale = self.head_dim**-0.5
+        self.query, self.key = linear(d_model, d_model), linear(d_model, d_model)
+        self.q_norm, self.k_norm = norm(self.head_dim, qk_norm), norm(self.head_dim, qk_norm)
+
+    def queries_keys(self, x):
+        return self.q_norm(self.split_heads(self.query(x))), self.k_norm(self.split_heads(self.key(x)))
+
+    def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
+        """M of one head."""
+        self._check_head(head)
+        rows = slice(head * self.head_dim, (head + 1) * self.head_dim)
+        return self.query.weight[rows].T @ self.key.weight[rows]
+
+    def query_key_params(self) -> int:
+        return 2 * self.d_model**2
+
+    def norm_params(self) -> int:
+        return 2 * self.head_dim * self.qk_norm
+
+    def score_macs(self, seq_len: int) -> int:
+        return seq_len**2 * self.d_model
+
+    def cached_elements(self, seq_len: int) -> int:
+        return 2 * seq_len * self.d_model

@@ -1,0 +1,147 @@
+"""Attention whose structure is in M: bilinear scores x_i^T M x_j, with a structured matrix of high rank a head."""
+
+from collections.abc import Sequence
+from math import isqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .attention import Attention, head_ranks, norm
+from .checks import divides, positive_int
+from .matrices import btt_multiply, clip_rms, gaussian
+
+
+def most_balanced_divisor(d: int) -> int:
+    """The largest divisor up to sqrt(d). A BTT matrix on that grid has the fewest parameters."""
+    return max(i for i in range(1, isqrt(d) + 1) if d % i == 0)
+
+
+class BilinearBTTAttention(Attention):
+    """S_ij = x_i^T M x_j / sqrt(D) with M^T a BTT matrix for each head: 2 D^1.5 parameters, and full rank at s = 1.
+
+    The structured map sits on the query side and the key is x itself, one for all heads, so that a token costs D cached
+    elements of keys. Each score is a dot product over D features, H times as many as in standard attention: what BTT
+    saves is parameters and projections. QK-norm acts on the mapped query only. Source: Kuang et al. 2025, section 3.
+
+    Args:
+        btt_rank: the rank s of the tensor train.
+        clip: clip the RMS of each factor (`clip_rms`).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        btt_rank: int = 1,
+        causal: bool = True,
+        qk_norm: bool = True,
+        clip: bool = True,
+    ):
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        self.scale, self.btt_rank, self.clip = d_model**-0.5, positive_int("btt_rank", btt_rank), clip
+        b = c = most_balanced_divisor(d_model)
+        a = d = d_model // c
+        self.right = gaussian(n_heads, c, d, b, btt_rank, fan_in=d)
+        self.left = gaussian(n_heads, b, c, btt_rank, a, fan_in=c * btt_rank)
+        self.q_norm = norm(d_model, qk_norm)
+
+    def factors(self) -> tuple[Float[Tensor, "heads c d b s"], Float[Tensor, "heads b c s a"]]:
+        """Both cores of every head's BTT, as `matrices.BTT` holds them, clipped if asked."""
+        if not self.clip:
+            return self.right, self.left
+        (_, c, d, b, s), a = self.right.shape, self.left.shape[-1]
+        return clip_rms(self.right, d, b * s), clip_rms(self.left, c * s, a)
+
+    def queries_keys(self, x):
+        q = btt_multiply(x, *self.factors()).transpose(1, 2)  # (B, H, T, D)
+        return self.q_norm(q), x[:, None].expand_as(q)
+
+    def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
+        """M of one head, the transpose of its BTT matrix."""
+        self._check_head(head)
+        right, left = self.factors()
+        return torch.einsum("bcsa,cdbs->cdab", left[head], right[head]).reshape(self.d_model, self.d_model)
+
+    def query_key_params(self) -> int:
+        (heads, c, d, b, s), a = self.right.shape, self.left.shape[-1]
+        return heads * s * b * c * (a + d)
+
+    def norm_params(self) -> int:
+        return self.d_model * self.qk_norm
+
+    def score_macs(self, seq_len: int) -> int:
+        return seq_len**2 * self.d_model * self.n_heads
+
+    def cached_elements(self, seq_len: int) -> int:
+        return 2 * seq_len * self.d_model
+
+
+class BilinearMLRAttention(Attention):
+    """S_ij = x_i^T M x_j with M = sum_l (p_l r_l)^-1/2 blockdiag_k(Q_lk K_lk^T): an MLR matrix for each head.
+
+    Level l cuts the features of x into p_l = 2^(l-1) chunks of rank r_l each. QK-norm acts on the p_l r_l features of a
+    level. As many parameters as standard attention, and rank up to sum_l p_l r_l. Source: Kuang et al. 2025, section 3.
+
+    Args:
+        ranks: r_1, ..., r_L, coarsest first; they sum to the head dimension.
+        clip: clip the RMS of each factor (`clip_rms`).
+    """
+
+    scale = 1.0  # each level brings its own
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        ranks: Sequence[int],
+        causal: bool = True,
+        qk_norm: bool = True,
+        clip: bool = True,
+    ):
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        self.ranks, self.clip = head_ranks(ranks, self.head_dim), clip
+        self.chunks = [2**level for level in range(len(self.ranks))]
+        divides("2^(levels-1)", self.chunks[-1], "d_model", d_model)
+        self.widths = [p * r for p, r in zip(self.chunks, self.ranks, strict=True)]
+        shapes = [(n_heads, p, d_model // p, r) for p, r in zip(self.chunks, self.ranks, strict=True)]
+        self.query = nn.ParameterList(gaussian(*shape, fan_in=shape[2]) for shape in shapes)
+        self.key = nn.ParameterList(gaussian(*shape, fan_in=shape[2]) for shape in shapes)
+        self.q_norm = nn.ModuleList(norm(width, qk_norm) for width in self.widths)
+        self.k_norm = nn.ModuleList(norm(width, qk_norm) for width in self.widths)
+
+    def queries_keys(self, x):
+        q, k = self._levels(x, self.query, self.q_norm), self._levels(x, self.key, self.k_norm)
+        q = [level * width**-0.5 for level, width in zip(q, self.widths, strict=True)]
+        return torch.cat(q, dim=-1), torch.cat(k, dim=-1)
+
+    def _levels(self, x, weights, norms):
+        def project(weight):
+            chunks = x.unflatten(-1, weight.shape[1:3])  # (B, T, p, D / p)
+            return torch.einsum("btpi,hpir->bhtpr", chunks, self._clipped(weight)).flatten(-2)
+
+        return [normalise(project(weight)) for weight, normalise in zip(weights, norms, strict=True)]
+
+    def _clipped(self, weight):
+        return clip_rms(weight, *weight.shape[-2:]) if self.clip else weight
+
+    def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
+        """M of one head, the level scales included."""
+        self._check_head(head)
+        pairs = zip(self.query, self.key, self.widths, strict=True)
+        levels = (self._clipped(q)[head] @ self._clipped(k)[head].mT * width**-0.5 for q, k, width in pairs)
+        return sum(torch.block_diag(*blocks) for blocks in levels)
+
+    def query_key_params(self) -> int:
+        return 2 * self.d_model**2
+
+    def norm_params(self) -> int:
+        return 2 * sum(self.widths) * self.qk_norm
+
+    def score_macs(self, seq_len: int) -> int:
+        return seq_len**2 * self.n_heads * sum(self.widths)
+
+    def cached_elements(self, seq_len: int) -> int:
+        return seq_len * (self.n_heads * sum(self.widths) + self.d_model)

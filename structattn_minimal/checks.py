@@ -1,0 +1,32 @@
+"""Refusing bad input: a `ValueError` that names the argument, what it got and what it wants, before any work."""
+
+from collections.abc import Sequence
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ValueError(message)` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def positive_int(name: str, value: object) -> int:
+    """`value` as it came, if it is an integer of at least 1."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    require(is_int and value >= 1, f"{name} must be a positive integer, got {value!r}")
+    return value
+
+
+def positive_ints(name: str, values: object, length: int | None = None) -> tuple[int, ...]:
+    """`values` as a tuple, if they are positive integers, `length` of them where that is given."""
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str)
+    require(is_sequence and len(values) > 0, f"{name} must be a sequence of positive integers, got {values!r}")
+    has_length = length is None or len(values) == length
+    require(has_length, f"{name} must have {length} entries, got {len(values)}: {values!r}")
+    return tuple(positive_int(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def divides(name: str, divisor: int, whole_name: str, whole: int) -> int:
+    """`whole // divisor`, if nothing remains."""
+    positive_int(name, divisor)
+    require(whole % divisor == 0, f"{name} must divide {whole_name} = {whole}, got {divisor}")
+    return whole // divisor

@@ -1,0 +1,194 @@
+"""MLR attention: scores whose rank, and so whose cost, falls with the distance between tokens (Kuang et al. 2025,
+section 4).
+
+    S_ij = sum over the levels l whose block i and j share of  scale_l <q_i^l, k_j^l>,      scale_l = 1 / r_l        (1)
+
+where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
+as in any attention. Two exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks
+at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+
+from .checks import positive_ints, require
+from .partition import Segment, Tile, check_block_sizes, halving_block_sizes, same_block, tiles
+
+BACKENDS = ("auto", "dense", "blockwise")
+TILE_SIZE = 256  # queries a tile: scores of one tile against all keys stay in the cache of a CPU core
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """What equation (1) needs besides q and k: who shares a level, its features, and what is masked."""
+
+    ranks: tuple[int, ...]
+    block_sizes: tuple[int, ...]
+    normalize_levels: bool
+    causal: bool
+
+    def features(self, level: int) -> slice:
+        """The features of `level` (from 1)."""
+        return slice(sum(self.ranks[: level - 1]), sum(self.ranks[:level]))
+
+
+def mlr_attention(
+    q: Float[Tensor, "*batch heads seq d"],
+    k: Float[Tensor, "*batch heads seq d"],
+    v: Float[Tensor, "*batch heads seq d_v"],
+    ranks: Sequence[int],
+    *,
+    block_sizes: Sequence[int] | None = None,
+    normalize_levels: bool = False,
+    causal: bool = True,
+    level_scales: Sequence[float] | Float[Tensor, " levels"] | None = None,
+    backend: str = "auto",
+) -> Float[Tensor, "*batch heads seq d_v"]:
+    """Softmax attention with multi-level low-rank scores, the sibling of `scaled_dot_product_attention`.
+
+    Args:
+        q, k: queries and keys; their d features are split into `ranks`, coarsest level first. v: values, of any width
+        d_v. ranks: r_1, ..., r_L, which sum to d. block_sizes: tokens in a block of each level, coarse to fine, each
+        dividing the one before, the first at least T;
+            the last block may be ragged. Default: T / 2^(l-1).
+        normalize_levels: divide each score by the number of levels the pair shares.
+        causal: mask the keys after the query.
+        level_scales: the factor of each level's dot product. Default: 1 / r_l.
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), or "auto" (the quicker of them here).
+
+    Returns:
+        softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
+        `level_scales[0]`.
+
+    Raises:
+        ValueError: if an argument does not fit, naming it.
+
+    Source: Kuang et al. 2025, section 4 ("MLR attention").
+    """
+    hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
+    q = _scale_levels(q, hierarchy.ranks, level_scales)
+    if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= TILE_SIZE):
+        return _definition(q, k, hierarchy).softmax(-1) @ v
+    if backend == "auto" and len(hierarchy.ranks) == 1:
+        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
+    return _Blockwise.apply(q, k, v, hierarchy)
+
+
+def mlr_scores(
+    q: Float[Tensor, "*batch heads seq d"],
+    k: Float[Tensor, "*batch heads seq d"],
+    ranks: Sequence[int],
+    *,
+    block_sizes: Sequence[int] | None = None,
+    normalize_levels: bool = False,
+    causal: bool = True,
+    level_scales: Sequence[float] | Float[Tensor, " levels"] | None = None,
+) -> Float[Tensor, "*batch heads seq seq"]:
+    """The logits S of equation (1) themselves, -inf where masked. Arguments and errors as in `mlr_attention`."""
+    hierarchy = _hierarchy(q, k, q, ranks, block_sizes, normalize_levels, causal, level_scales, "dense")
+    return _definition(_scale_levels(q, hierarchy.ranks, level_scales), k, hierarchy)
+
+
+def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend) -> Hierarchy:
+    require(q.ndim >= 3, f"q must have shape (..., heads, seq, d), got {tuple(q.shape)}")
+    require(q.shape == k.shape, f"k must have the shape of q, {tuple(q.shape)}, got {tuple(k.shape)}")
+    v_fits = v.shape[:-1] == q.shape[:-1]
+    require(v_fits, f"v must have the shape of q but for d_v, {tuple(q.shape)}, got {tuple(v.shape)}")
+    same_kind = q.dtype == k.dtype == v.dtype and q.device == k.device == v.device
+    require(same_kind, f"q, k and v must share dtype and device, got {q.dtype}, {k.dtype}, {v.dtype}")
+    ranks, (seq_len, d) = positive_ints("ranks", ranks), q.shape[-2:]
+    require(seq_len > 0, "q must hold at least one token, got a sequence of length 0")
+    require(sum(ranks) == d, f"ranks must sum to the feature dimension d = {d}, got {ranks}, which sum to {sum(ranks)}")
+    scales_fit = level_scales is None or len(level_scales) == len(ranks)
+    require(scales_fit, f"level_scales must have one entry a level, {len(ranks)}, got {level_scales!r}")
+    require(backend in BACKENDS, f"backend must be one of {BACKENDS}, got {backend!r}")
+    if block_sizes is None:
+        block_sizes = halving_block_sizes(seq_len, len(ranks))
+    return Hierarchy(ranks, check_block_sizes(block_sizes, seq_len, len(ranks)), normalize_levels, causal)
+
+
+def _scale_levels(q, ranks, level_scales):
+    """Fold scale_l into the queries once: a dot product over the features of levels 1..l is then their scaled sum."""
+    scales = torch.as_tensor([1 / r for r in ranks] if level_scales is None else level_scales, dtype=q.dtype)
+    return q * scales.to(q.device).repeat_interleave(torch.tensor(ranks, device=q.device))
+
+
+def _scores(
+    q: Float[Tensor, "*batch queries d"],
+    k: Float[Tensor, "*batch keys d"],
+    q_pos: Int[Tensor, " queries"],
+    k_pos: Int[Tensor, " keys"],
+    hierarchy: Hierarchy,
+    shared: int,
+    deepest: int,
+) -> Float[Tensor, "*batch queries keys"]:
+    """Equation (1) for any queries and keys, all pairs of which share `shared` levels and none more than `deepest`."""
+    prefix = sum(hierarchy.ranks[:shared])
+    scores = q[..., :prefix] @ k[..., :prefix].mT
+    n_shared = torch.full((), shared, device=q.device)
+    for level in range(shared + 1, deepest + 1):
+        same = same_block(q_pos, k_pos, hierarchy.block_sizes[level - 1])
+        features = hierarchy.features(level)
+        scores = scores + torch.where(same, q[..., features] @ k[..., features].mT, 0)
+        n_shared = n_shared + same
+    if hierarchy.normalize_levels:
+        scores = scores / n_shared
+    if hierarchy.causal and k_pos[-1] > q_pos[0]:
+        scores = scores.masked_fill(k_pos > q_pos[:, None], float("-inf"))
+    return scores
+
+
+def _definition(q, k, hierarchy: Hierarchy):
+    """All pairs, every level a T x T mask."""
+    position = torch.arange(q.shape[-2], device=q.device)
+    return _scores(q, k, position, position, hierarchy, shared=0, deepest=len(hierarchy.ranks))
+
+
+def _tile_attention(q, k, v, tile: Tile, hierarchy: Hierarchy):
+    """The rows of one tile: q (..., tile, d) against the keys that its segments cover, k (..., keys, d)."""
+    q_pos = torch.arange(tile.start, tile.stop, device=q.device)
+
+    def against(segment: Segment, k):
+        k_pos = torch.arange(segment.start, segment.stop, device=q.device)
+        return _scores(q, k, q_pos, k_pos, hierarchy, segment.shared, segment.deepest)
+
+    pieces = k.split([s.stop - s.start for s in tile.segments], dim=-2)
+    scores = torch.cat([against(s, piece) for s, piece in zip(tile.segments, pieces, strict=True)], dim=-1)
+    return scores.softmax(-1) @ v
+
+
+class _Blockwise(torch.autograd.Function):
+    """Tile after tile of queries; the backward pass recomputes a tile instead of keeping it (Chen et al. 2016)."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, hierarchy):
+        ctx.save_for_backward(q, k, v)
+        ctx.hierarchy = hierarchy
+        ctx.tiles = tiles(q.shape[-2], hierarchy.block_sizes, hierarchy.causal, TILE_SIZE)
+        out = torch.empty_like(v)
+        for tile in ctx.tiles:
+            rows, keys = slice(tile.start, tile.stop), tile.keys
+            out[..., rows, :] = _tile_attention(q[..., rows, :], k[..., keys, :], v[..., keys, :], tile, hierarchy)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):
+        q, k, v = ctx.saved_tensors
+        grad_q, grad_k, grad_v = (torch.zeros_like(t) for t in (q, k, v))
+        for tile in ctx.tiles:
+            rows, keys = slice(tile.start, tile.stop), tile.keys
+            with torch.enable_grad():
+                inputs = [t.detach().requires_grad_() for t in (q[..., rows, :], k[..., keys, :], v[..., keys, :])]
+                out = _tile_attention(*inputs, tile, ctx.hierarchy)
+            dq, dk, dv = torch.autograd.grad(out, inputs, grad_out[..., rows, :])
+            grad_q[..., rows, :] = dq
+            grad_k[..., keys, :] += dk
+            grad_v[..., keys, :] += dv
+        return grad_q, grad_k, grad_v, None

@@ -1,0 +1,165 @@
+"""One GPT for tokens and for vectors, with any kind of attention: pre-norm, no biases, learned positions."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from .attention import StandardAttention, linear
+from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
+from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
+from .checks import positive_int, require
+
+ATTENTION_KINDS = {
+    "standard": StandardAttention,
+    "swa": SlidingWindowAttention,
+    "gswa": GlobalSlidingWindowAttention,
+    "btt": BilinearBTTAttention,
+    "bilinear_mlr": BilinearMLRAttention,
+    "mlr": MLRAttention,
+}
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT.
+
+    Args:
+        n_layers, n_heads, d_model: depth, heads a layer, width.
+        context: the longest sequence.
+        vocab_size: tokens in, logits out; or else
+        d_in, d_out: vectors in, vectors out.
+        attention: a key of `ATTENTION_KINDS`.
+        attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`.
+        expansion: width of the feed-forward layer over `d_model`.
+
+    Raises `ValueError` for an unknown kind, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    context: int
+    vocab_size: int | None = None
+    d_in: int | None = None
+    d_out: int | None = None
+    attention: str = "standard"
+    attention_options: dict = field(default_factory=dict)
+    expansion: int = 4
+
+    def __post_init__(self):
+        for name in ("n_layers", "n_heads", "d_model", "context", "expansion"):
+            positive_int(name, getattr(self, name))
+        ends = "vocab_size" if self.vocab_size is not None else "d_in and d_out"
+        for name, wanted in (("vocab_size", "vocab_size"), ("d_in", "d_in and d_out"), ("d_out", "d_in and d_out")):
+            value = getattr(self, name)
+            require(
+                (value is not None) == (ends == wanted),
+                "give either vocab_size or both d_in and d_out, "
+                f"got vocab_size={self.vocab_size}, d_in={self.d_in}, d_out={self.d_out}",
+            )
+            if value is not None:
+                positive_int(name, value)
+        known = tuple(ATTENTION_KINDS)
+        require(self.attention in known, f"attention must be one of {known}, got {self.attention!r}")
+
+
+class FeedForward(nn.Module):
+    """Expand, GELU, contract. (B, T, D) -> (B, T, D)"""
+
+    def __init__(self, d_model: int, expansion: int):
+        super().__init__()
+        self.expand, self.contract = linear(d_model, expansion * d_model), linear(expansion * d_model, d_model)
+
+    def forward(self, x):
+        return self.contract(gelu(self.expand(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)). (B, T, D) -> (B, T, D)"""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        options = dict(config.attention_options)
+        if config.attention == "mlr":
+            options.setdefault("context", config.context)
+        self.attention_norm = nn.LayerNorm(config.d_model, bias=False)
+        self.attention = ATTENTION_KINDS[config.attention](config.d_model, config.n_heads, **options)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model, bias=False)
+        self.feed_forward = FeedForward(config.d_model, config.expansion)
+
+    def forward(self, x):
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer.
+
+    Hidden weights start from N(0, 1 / fan_in), embeddings from N(0, 0.02^2), and what writes to the residual stream or
+    reads it out from zero, so that at first every block is the identity (Yang & Hu 2021; Kuang et al. 2025, appendix).
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        tokens, width = config.vocab_size is not None, config.d_model
+        self.embed = nn.Embedding(config.vocab_size, width) if tokens else nn.Linear(config.d_in, width, bias=False)
+        self.position = nn.Parameter(torch.empty(config.context, width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.head = nn.Linear(width, config.vocab_size if tokens else config.d_out, bias=False)
+        for weight in (self.embed.weight, self.position):
+            nn.init.normal_(weight, std=0.02)
+        for block in self.blocks:
+            nn.init.zeros_(block.attention.out.weight)
+            nn.init.zeros_(block.feed_forward.contract.weight)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self, inputs: Int[Tensor, "batch seq"] | Float[Tensor, "batch seq d_in"]
+    ) -> Float[Tensor, "batch seq d_out"]:
+        """Logits over the vocabulary, or vectors of width `d_out`, at each position from what came up to it.
+
+        Raises `ValueError` if `inputs` is longer than `context` or not what `GPTConfig` says.
+        """
+        self._check(inputs)
+        x = self.embed(inputs) + self.position[: inputs.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+    @torch.no_grad()
+    def generate(
+        self, tokens: Int[Tensor, "batch seq"], max_new_tokens: int, *, temperature: float = 1.0, generator=None
+    ) -> Int[Tensor, "batch longer"]:
+        """`tokens` continued by `max_new_tokens` samples from softmax(logits / temperature); temperature 0 takes the
+        best.
+
+        Each step runs the whole sequence again. Raises `ValueError` if the result would exceed `context`.
+        """
+        require(self.config.vocab_size is not None, "generate needs a GPT of tokens (vocab_size), this one has d_in")
+        total = tokens.shape[1] + positive_int("max_new_tokens", max_new_tokens)
+        context = self.config.context
+        require(total <= context, f"max_new_tokens must keep within context = {context}, got {total} tokens in all")
+        require(temperature >= 0, f"temperature must be at least 0, got {temperature}")
+        for _ in range(max_new_tokens):
+            logits = self(tokens)[:, -1]
+            if temperature == 0:
+                new = logits.argmax(-1, keepdim=True)
+            else:
+                new = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+        return tokens
+
+    def _check(self, inputs):
+        context, d_in = self.config.context, self.config.d_in
+        if d_in is None:
+            ok, wanted = inputs.ndim == 2 and not inputs.is_floating_point(), "integers of shape (batch, seq)"
+        else:
+            ok, wanted = inputs.ndim == 3 and inputs.shape[-1] == d_in, f"vectors of shape (batch, seq, d_in = {d_in})"
+        require(ok, f"inputs must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
+        length = inputs.shape[1]
+        require(1 <= length <= context, f"inputs must hold 1 to context = {context} positions, got {length}")

@@ -1,0 +1,51 @@
+"""Sliding-window attention: each query sees its `window` latest keys and itself, chunk by chunk, with no T x T mask."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+
+def band(seq_len: int, window: int, causal: bool, device=None) -> Bool[Tensor, "seq seq"]:
+    """Whether query i sees key j: at most `window` apart, and j <= i if causal."""
+    position = torch.arange(seq_len, device=device)
+    distance = position[:, None] - position
+    return (distance <= window) & (distance >= (0 if causal else -window))
+
+
+def windowed_attention(
+    q: Float[Tensor, "*batch seq d"],
+    k: Float[Tensor, "*batch seq d"],
+    v: Float[Tensor, "*batch seq d_v"],
+    window: int,
+    *,
+    causal: bool,
+    scale: float,
+) -> Float[Tensor, "*batch seq d_v"]:
+    """Softmax attention under `band`: queries in chunks of `window`, each against its own chunk and its neighbours."""
+    seq_len = q.shape[-2]
+    if window >= seq_len:
+        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    after = 0 if causal else window
+    chunks = -(-seq_len // window)
+    padding = chunks * window - seq_len
+    q_chunks = pad(q, (0, 0, 0, padding)).unflatten(-2, (chunks, window))
+    k_chunks, v_chunks = (
+        pad(t, (0, 0, window, padding + after)).unfold(-2, 2 * window + after, window).mT for t in (k, v)
+    )  # (..., chunks, window + window + after, d)
+
+    start = torch.arange(chunks, device=q.device)[:, None] * window
+    q_pos = (start + torch.arange(window, device=q.device))[:, :, None]
+    k_pos = (start - window + torch.arange(2 * window + after, device=q.device))[:, None, :]
+    distance = q_pos - k_pos
+    visible = (distance <= window) & (distance >= -after) & (k_pos >= 0) & (k_pos < seq_len)
+    visible |= distance == 0  # rows of padding see themselves: a row that saw nothing would be NaN
+    out = scaled_dot_product_attention(q_chunks, k_chunks, v_chunks, attn_mask=visible, scale=scale)
+    return out.flatten(-3, -2)[..., :seq_len, :]
+
+
+def windowed_pairs(seq_len: int, window: int, causal: bool) -> int:
+    """Query-key pairs that `windowed_attention` multiplies, those that its mask then hides included."""
+    if window >= seq_len:
+        return seq_len**2
+    return -(-seq_len // window) * window * window * (2 if causal else 3)
