@@ -121,7 +121,7 @@ class Attention(nn.Module):
 class StandardAttention(Attention):
     """S_ij = <W_Q x_i, W_K x_j> / sqrt(r): one low-rank matrix M = W_Q^T W_K, of rank r = D / H at most, a head.
 
-    Source: Vaswani et al. 2017; as a bilinear form, Kuang et al. 2025, section 2.
+    Source: Vaswani et al. 2017; as a bilinear form, Kuang et al. 2025.
     """
 
     def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True):

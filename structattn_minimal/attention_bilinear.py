@@ -22,7 +22,7 @@ class BilinearBTTAttention(Attention):
 
     The structured map sits on the query side and the key is x itself, one for all heads, so that a token costs D cached
     elements of keys. Each score is a dot product over D features, H times as many as in standard attention: what BTT
-    saves is parameters and projections. QK-norm acts on the mapped query only. Source: Kuang et al. 2025, section 3.
+    saves is parameters and projections. QK-norm acts on the mapped query only. Source: Kuang et al. 2025.
 
     Args:
         btt_rank: the rank s of the tensor train.
@@ -82,7 +82,7 @@ class BilinearMLRAttention(Attention):
     """S_ij = x_i^T M x_j with M = sum_l (p_l r_l)^-1/2 blockdiag_k(Q_lk K_lk^T): an MLR matrix for each head.
 
     Level l cuts the features of x into p_l = 2^(l-1) chunks of rank r_l each. QK-norm acts on the p_l r_l features of a
-    level. As many parameters as standard attention, and rank up to sum_l p_l r_l. Source: Kuang et al. 2025, section 3.
+    level. As many parameters as standard attention, and rank up to sum_l p_l r_l. Source: Kuang et al. 2025.
 
     Args:
         ranks: r_1, ..., r_L, coarsest first; they sum to the head dimension.

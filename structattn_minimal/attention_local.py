@@ -97,7 +97,7 @@ class MLRAttention(StandardAttention):
 
     QK-norm acts on all r features of a head before they are split into `ranks`. Blocks are those of the trained
     `context`, halved from level to level; shorter sequences fill them in part. Equation (1) of `mlr.py`; Kuang et al.
-    2025, section 4.
+    2025.
 
     Args:
         ranks: features a level, coarsest first; they sum to the head dimension.

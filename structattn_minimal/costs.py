@@ -38,7 +38,7 @@ def attention_cost(module: nn.Module, seq_len: int) -> Cost:
     """The `Cost` of an attention module of this package on one sequence of `seq_len` tokens.
 
     Raises `ValueError` for any other module, for a length that is not positive, and for one beyond an MLR context.
-    Source: Kuang et al. 2025, table 1, with the scores counted for every head.
+    Source: Kuang et al. 2025, with the scores of every head counted.
     """
     require(hasattr(module, "cost"), f"module must be an attention module of this package, got {type(module).__name__}")
     return module.cost(positive_int("seq_len", seq_len))

@@ -2,7 +2,7 @@
 entries.
 
 Every factor is drawn from N(0, 1 / fan_in), so that inputs of unit variance leave with unit variance (Kuang et al.
-2025, appendix; Yang & Hu 2021). In the comments, a b = d_out and c d = d_in split the rows and columns, and s is a
+2025; Yang & Hu 2021). In the comments, a b = d_out and c d = d_in split the rows and columns, and s is a
 rank.
 """
 
@@ -59,7 +59,7 @@ def clip_rms(weight: Float[Tensor, "..."], fan_in: int, fan_out: int) -> Float[T
     """weight / max(1, RMS(weight) / sigma_0) with sigma_0 = sqrt(min(fan_in, fan_out)) / fan_in.
 
     Keeps a factor from growing beyond the size at which its spectral norm is of order sqrt(fan_out / fan_in); within
-    that size it changes nothing. Source: Qiu et al. 2024, section 4; Kuang et al. 2025 apply it to each factor of BTT
+    that size it changes nothing. Source: Qiu et al. 2024; Kuang et al. 2025 apply it to each factor of BTT
     and MLR.
     """
     sigma_0 = min(fan_in, fan_out) ** 0.5 / fan_in
@@ -136,8 +136,7 @@ class BTT(StructuredMatrix):
 
     Entry by entry, M[(alpha, beta), (gamma, delta)] = sum_s L[beta, gamma, s, alpha] R[gamma, delta, beta, s]. The
     input is read as a (c, d) grid; R mixes within each row; a shuffle hands every output block s numbers from every
-    row; L mixes those. Rank s = 1 is enough for M to have full rank. Source: Qiu et al. 2024; Kuang et al. 2025,
-    section 3.
+    row; L mixes those. Rank s = 1 is enough for M to have full rank. Source: Qiu et al. 2024; Kuang et al. 2025.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""MLR attention: scores whose rank, and so whose cost, falls with the distance between tokens (Kuang et al. 2025,
-section 4).
+"""MLR attention: scores whose rank, and so whose cost, falls with the distance between tokens (Kuang et al. 2025).
 
     S_ij = sum over the levels l whose block i and j share of  scale_l <q_i^l, k_j^l>,      scale_l = 1 / r_l        (1)
 
@@ -69,7 +68,7 @@ def mlr_attention(
     Raises:
         ValueError: if an argument does not fit, naming it.
 
-    Source: Kuang et al. 2025, section 4 ("MLR attention").
+    Source: Kuang et al. 2025 ("MLR attention").
     """
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     q = _scale_levels(q, hierarchy.ranks, level_scales)

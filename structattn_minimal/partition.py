@@ -16,7 +16,7 @@ from .checks import positive_int, positive_ints, require
 
 
 def halving_block_sizes(seq_len: int, n_levels: int) -> tuple[int, ...]:
-    """The paper's hierarchy: 2^(l-1) blocks of `seq_len` / 2^(l-1) tokens at level l (Kuang et al. 2025, section 4)."""
+    """The paper's hierarchy: 2^(l-1) blocks of `seq_len` / 2^(l-1) tokens at level l (Kuang et al. 2025)."""
     positive_int("seq_len", seq_len)
     finest = 2 ** (positive_int("n_levels", n_levels) - 1)
     require(

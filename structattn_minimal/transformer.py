@@ -99,7 +99,7 @@ class GPT(nn.Module):
     """A decoder-only transformer.
 
     Hidden weights start from N(0, 1 / fan_in), embeddings from N(0, 0.02^2), and what writes to the residual stream or
-    reads it out from zero, so that at first every block is the identity (Yang & Hu 2021; Kuang et al. 2025, appendix).
+    reads it out from zero, so that at first every block is the identity (Yang & Hu 2021; Kuang et al. 2025).
     """
 
     def __init__(self, config: GPTConfig):
