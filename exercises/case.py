@@ -1,0 +1,179 @@
+"""One random case of an exercise: draw its values, compare the answer, name the mistake."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .wire import Seeded
+
+ROUNDING = {torch.float32: 2e-4, torch.float64: 1e-8}  # relative to the largest expected number
+NAMES = {Tensor: "tensor", float: "number", int: "whole number", bool: "truth value", str: "string", type(None): "None"}
+
+
+class Mistake(Exception):
+    """A wrong answer: the property that failed and, where it was recognised, the likely mistake."""
+
+    def __init__(self, failed: str, likely: str | None = None):
+        super().__init__(failed if likely is None else f"{failed}\nLikely mistake: {likely}")
+        self.failed, self.likely = failed, likely
+
+
+class Case:
+    """Random sizes and values from one seed, and comparisons that explain themselves."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.dtype = torch.float32 if self.integer(0, 1) else torch.float64
+
+    # draws
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number, both ends included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def choice(self, *options):
+        """One of the options."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def different(self, n: int, low: int, high: int) -> list[int]:
+        """`n` different whole numbers, so that no axis can be mistaken for another."""
+        return (torch.randperm(high - low + 1, generator=self.generator)[:n] + low).tolist()
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers in this case's dtype."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(self.dtype)
+
+    def sphere(self, *shape: int) -> Tensor:
+        """Unit vectors along the last axis."""
+        x = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        return (x / x.norm(dim=-1, keepdim=True)).to(self.dtype)
+
+    def seeded(self) -> Seeded:
+        """A generator of random numbers for the answer's own use."""
+        return Seeded(self.integer(0, 2**31 - 1))
+
+    # comparisons
+
+    def tensor(self, got, shape: tuple[int, ...], what: str = "answer", finite: bool = True) -> Tensor:
+        """`got` as a float64 tensor, once it is known to be a finite floating-point tensor of that shape."""
+        if not isinstance(got, Tensor):
+            raise Mistake(f"the {what} should be a tensor, and is a {name_of(got)}", forgot_return(got))
+        if tuple(got.shape) != tuple(shape):
+            hint = "the last two axes are exchanged" if turned(got.shape, shape) else None
+            raise Mistake(f"the {what} should have shape {tuple(shape)}, and has {tuple(got.shape)}", hint)
+        if got.dtype not in ROUNDING:
+            raise Mistake(f"the {what} should hold float32 or float64 numbers, and holds {short(got.dtype)}")
+        if finite and not got.isfinite().all():
+            which = "nan" if got.isnan().any() else "inf"
+            raise Mistake(f"the {what} holds {which} at {where(~got.isfinite())}", overflow_or_division(got))
+        return got.double()
+
+    def number(self, got, what: str = "answer") -> float:
+        """`got` as a float, from a number or a tensor with one element."""
+        if isinstance(got, Tensor) and got.numel() == 1 and not got.is_complex():
+            got = got.item()
+        if isinstance(got, bool) or not isinstance(got, int | float):
+            raise Mistake(f"the {what} should be a number, and is a {name_of(got)}", forgot_return(got))
+        return float(got)
+
+    def close(self, got: Tensor, want: Tensor, dtype: torch.dtype, loose: float = 1.0) -> bool:
+        """Equal up to the rounding of the coarser of two dtypes: the answer's and that of what it was given."""
+        rounding = max(ROUNDING.get(dtype, 2e-4), ROUNDING[self.dtype])
+        return bool(((got - want).abs() <= loose * rounding * max(1e-3, largest(want))).all())
+
+    def same(
+        self,
+        got,
+        want: Tensor,
+        near: dict[str, Tensor | Callable[[], Tensor]] | None = None,
+        *,
+        what: str = "answer",
+        loose: float = 1.0,
+    ) -> None:
+        """Raise a `Mistake` unless `got` is `want`; `near` names wrong answers by what they compute."""
+        dtype = got.dtype if isinstance(got, Tensor) else self.dtype
+        want = want.double()
+        near = {likely: value() if callable(value) else value for likely, value in (near or {}).items()}
+        near = {likely: value.double() for likely, value in near.items()}
+        if isinstance(got, Tensor) and got.is_floating_point():
+            for likely, value in near.items():  # a recognised mistake says more than a wrong shape or a nan does
+                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose):
+                    if want.shape != value.shape or not self.close(value, want, dtype, loose):
+                        raise Mistake(self.difference(got.double(), want, what), likely)
+        number = self.tensor(got, want.shape, what)
+        if not self.close(number, want, dtype, loose):
+            raise Mistake(self.difference(number, want, what), self.general(number, want, dtype, loose))
+
+    def alike(self, got: Tensor, value: Tensor, dtype: torch.dtype, loose: float) -> bool:
+        """Close, with nan and inf in the same places."""
+        finite = value.isfinite()
+        if not torch.equal(got.isfinite(), finite):
+            return False
+        return self.close(got[finite], value[finite], dtype, loose)
+
+    def general(self, got: Tensor, want: Tensor, dtype: torch.dtype, loose: float) -> str | None:
+        """Mistakes that can be seen without knowing the exercise."""
+        if got.dim() >= 2 and got.shape == got.mT.shape and self.close(got.mT, want, dtype, loose):
+            return "the last two axes are exchanged (a transpose too many, or one too few)"
+        if largest(got) == 0:
+            return "everything is zero"
+        factor = float((got * want).sum() / (want * want).sum().clamp_min(1e-300))
+        if factor != 0 and self.close(got, factor * want, dtype, loose):
+            if abs(factor + 1) < 1e-6:
+                return "the sign is wrong"
+            return f"a factor: every number is {factor:.4g} times what it should be"
+        return None
+
+    def difference(self, got: Tensor, want: Tensor, what: str) -> str:
+        """Where and by how much two tensors differ most."""
+        if got.shape != want.shape:
+            return f"the {what} should have shape {tuple(want.shape)}, and has {tuple(got.shape)}"
+        gap = (got - want).abs().nan_to_num(torch.inf)
+        at = tuple(torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
+        place = f" at [{', '.join(str(int(i)) for i in at)}]" if at else ""
+        return f"the {what}{place} is {float(got[at]):.6g}, and should be {float(want[at]):.6g}"
+
+
+def largest(x: Tensor) -> float:
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+def where(mask: Tensor) -> str:
+    at = mask.nonzero()
+    return f"[{', '.join(str(int(i)) for i in at[0])}]" if mask.dim() else "its only number"
+
+
+def turned(shape, wanted) -> bool:
+    return len(shape) >= 2 and (*shape[:-2], shape[-1], shape[-2]) == tuple(wanted)
+
+
+def short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def name_of(value) -> str:
+    return NAMES.get(type(value), type(value).__name__)
+
+
+def forgot_return(got) -> str | None:
+    return "the function ends without `return`" if got is None else None
+
+
+def overflow_or_division(got: Tensor) -> str:
+    if got.isnan().any():
+        return "inf - inf, 0/0 or exp of a large number: an exponential overflows, or something divides by zero"
+    return "exp of a large number, or a division by zero"
+
+
+def describe(value) -> str:
+    """A value of a case in a few words: tensors by shape and dtype, small things as they are."""
+    if isinstance(value, Tensor):
+        return f"{short(value.dtype)} {tuple(value.shape)}"
+    if isinstance(value, Seeded):
+        return "a torch.Generator"
+    if callable(value):
+        return "a function"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {name_of(value)}"

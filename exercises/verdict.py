@@ -1,0 +1,155 @@
+"""The verdict on one answer: how it is reached, and how it reads."""
+
+import html
+import linecache
+import sysconfig
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .case import Case, Mistake, describe
+from .registry import HERE, Exercise
+from .wire import NotData, copied, decode, encode
+
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+COLOURS = {"right": "#2e9e5b", "todo": "#7d8796"}  # the others: amber
+HEADLINES = {
+    "right": "right",
+    "todo": "not done yet",
+    "wrong": "not right yet",
+    "raised": "your function raised an error",
+    "missing": "not defined",
+    "late": "no answer in time",
+    "crashed": "the process ended",
+    "stopped": "stopped",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`state` is a key of `HEADLINES`; `message` says why, in words for the learner."""
+
+    number: str
+    title: str
+    state: str
+    message: str
+
+    @property
+    def right(self) -> bool:
+        return self.state == "right"
+
+    @property
+    def headline(self) -> str:
+        return f"Exercise {self.number} {self.title}: {HEADLINES[self.state]}."
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline, *("  " + line for line in self.message.splitlines())])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        colour = COLOURS.get(self.state, "#c7762b")
+        lines = "".join(
+            f'<div style="white-space: pre-wrap">{html.escape(line)}</div>' for line in self.message.splitlines()
+        )
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5">'
+            f"<strong>{html.escape(self.headline)}</strong>{lines}</div>"
+        )
+
+
+class Todo(Exception):
+    """The answer is a stub still."""
+
+
+class Raised(Exception):
+    """The answer raised an error, told in the message."""
+
+
+class Gone(Exception):
+    """The answer's process does not answer any more; `state` says how that shows."""
+
+    def __init__(self, state: str, message: str):
+        super().__init__(message)
+        self.state = state
+
+
+def judge(exercise: Exercise, call: Callable, seed: int, cases: int | None = None) -> Verdict:
+    """Try `call` on random cases, the first from `seed`, the next from `seed + 1` ...; stop at the first that fails."""
+    start = time.perf_counter()
+    count = cases or exercise.cases
+    for k in range(count):
+        case, given = Case(seed + k), []
+
+        def answer(*arguments, given=given):
+            given[:] = arguments
+            return call(*arguments)
+
+        def verdict(state: str, message: str) -> Verdict:
+            return Verdict(exercise.number, exercise.title, state, message)
+
+        try:
+            exercise.test(answer, case)
+        except Todo:
+            return verdict("todo", f"{exercise.function} still raises NotImplementedError: it is yours to write.")
+        except Mistake as mistake:
+            return verdict("wrong", f"{sentence(str(mistake))}\n{tried(exercise, case, given)}")
+        except Raised as error:
+            return verdict("raised", f"{error}\n{tried(exercise, case, given)}")
+        except Gone as error:
+            return verdict(error.state, str(error))
+    seconds = time.perf_counter() - start
+    return verdict("right", f"{count} random cases, {seconds:.2f} s (seeds {seed} to {seed + count - 1}).")
+
+
+def tried(exercise: Exercise, case: Case, given: list) -> str:
+    names = exercise.page.parameters
+    values = ", ".join(f"{name}: {describe(value)}" for name, value in zip(names, given, strict=False))
+    return f"Tried with {values}. To repeat this case: check({exercise.number!r}, seed={case.seed})"
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def local(function: Callable) -> Callable:
+    """A learner's function in this process: it is handed copies, and its answer is data or a mistake."""
+
+    def call(*arguments):
+        callables: list[Callable] = []
+        tree, payload = encode(arguments, callables)
+        try:
+            value = function(*decode(tree, payload, lambda number, given: callables[number](*copied(given))))
+        except NotImplementedError:
+            raise Todo from None
+        except Mistake:
+            raise
+        except Exception as error:
+            raise Raised(told(error)) from None
+        try:
+            return copied(value)
+        except NotData as error:
+            raise Mistake(f"the answer should be tensors and numbers, and is or holds a {error}") from None
+
+    return call
+
+
+def told(error: BaseException) -> str:
+    """An error as its author needs it: the lines of their own code that led to it, and what it says."""
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if own(frame.filename):
+            source = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+            lines.append(f"in {frame.name}, line {frame.lineno}: {source}")
+    text = str(error).strip()
+    return "\n".join([f"{type(error).__name__}: {text}" if text else type(error).__name__, *lines[-4:]])
+
+
+def own(filename: str) -> bool:
+    """Whether a line of that file is the learner's: neither ours nor a library's."""
+    path = Path(filename)
+    inside = path.is_absolute() and (HERE in path.parents or any(Path(lib) in path.parents for lib in LIBRARIES))
+    return not inside and not filename.startswith("<frozen")
