@@ -1,0 +1,54 @@
+"""Explorables on a page without a kernel: the same ES module that anywidget runs, hosted by `explorable-host.js`."""
+
+from importlib import resources
+
+from docutils import nodes
+from myst_nb.core.render import MimeRenderPlugin
+from sphinx.util import logging
+
+from .html import attribute, json_script, script
+
+logger = logging.getLogger(__name__)
+
+MIME = "application/vnd.structattn.explorable+json"
+NEEDS_JAVASCRIPT = "<noscript><p>This explorable needs JavaScript.</p></noscript>"
+
+
+def module_text(name: str) -> str:
+    """The module as anywidget gets it: the shared controls, then the explorable. Raises `FileNotFoundError`."""
+    folder = resources.files("structattn_minimal.viz.explorables")
+    return "\n".join(folder.joinpath(file).read_text(encoding="utf-8") for file in ("controls.js", f"{name}.js"))
+
+
+def explorable_html(name: str, state: dict, alt: str) -> str:
+    """The element in which the module draws, and the state that it starts from."""
+    return (
+        f'<div class="explorable" data-module="{attribute(name)}" role="group" aria-label="{attribute(alt)}">'
+        f'<div class="explorable-body"></div>{json_script(state)}{NEEDS_JAVASCRIPT}</div>'
+    )
+
+
+def module_html(name: str) -> str:
+    """The module's text, inert until the host imports it."""
+    return script(module_text(name), type="text/plain", id=f"explorable-module-{name}")
+
+
+class ExplorableRenderer(MimeRenderPlugin):
+    """Chosen before the widget view that an anywidget brings along; a page carries each module once."""
+
+    mime_priority_overrides = [("*", MIME, 0)]
+
+    @staticmethod
+    def handle_mime(renderer, data, inline):
+        if inline or data.mime_type != MIME:
+            return None
+        name, alt = data.content["module"], data.content.get("alt", "").strip()
+        document = renderer.renderer.document
+        if not alt:
+            logger.warning("no alternative text: explorable %s", name, location=(document["source"], data.line))
+        html = explorable_html(name, data.content.get("state", {}), alt)
+        carried = document.setdefault("explorable_modules", [])
+        if name not in carried:
+            carried.append(name)
+            html = module_html(name) + html
+        return [nodes.raw("", html, format="html")]
