@@ -8,7 +8,7 @@ from torch import Tensor
 from .wire import Seeded
 
 ROUNDING = {torch.float32: 2e-4, torch.float64: 1e-8}  # relative to the largest expected number
-NAMES = {Tensor: "tensor", float: "number", int: "whole number", bool: "truth value", str: "string", type(None): "None"}
+NAMES = {Tensor: "a tensor", float: "a number", int: "a whole number", str: "a string", type(None): "None"}
 
 
 class Mistake(Exception):
@@ -59,7 +59,7 @@ class Case:
     def tensor(self, got, shape: tuple[int, ...], what: str = "answer", finite: bool = True) -> Tensor:
         """`got` as a float64 tensor, once it is known to be a finite floating-point tensor of that shape."""
         if not isinstance(got, Tensor):
-            raise Mistake(f"the {what} should be a tensor, and is a {name_of(got)}", forgot_return(got))
+            raise Mistake(f"the {what} should be a tensor, and is {name_of(got)}", forgot_return(got))
         if tuple(got.shape) != tuple(shape):
             hint = "the last two axes are exchanged" if turned(got.shape, shape) else None
             raise Mistake(f"the {what} should have shape {tuple(shape)}, and has {tuple(got.shape)}", hint)
@@ -75,7 +75,7 @@ class Case:
         if isinstance(got, Tensor) and got.numel() == 1 and not got.is_complex():
             got = got.item()
         if isinstance(got, bool) or not isinstance(got, int | float):
-            raise Mistake(f"the {what} should be a number, and is a {name_of(got)}", forgot_return(got))
+            raise Mistake(f"the {what} should be a number, and is {name_of(got)}", forgot_return(got))
         return float(got)
 
     def close(self, got: Tensor, want: Tensor, dtype: torch.dtype, loose: float = 1.0) -> bool:
@@ -99,9 +99,9 @@ class Case:
         near = {likely: value.double() for likely, value in near.items()}
         if isinstance(got, Tensor) and got.is_floating_point():
             for likely, value in near.items():  # a recognised mistake says more than a wrong shape or a nan does
-                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose):
-                    if want.shape != value.shape or not self.close(value, want, dtype, loose):
-                        raise Mistake(self.difference(got.double(), want, what), likely)
+                right = want.shape == value.shape and self.close(value, want, dtype, loose)  # in this case, by chance
+                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose) and not right:
+                    raise Mistake(self.difference(got.double(), want, what), likely)
         number = self.tensor(got, want.shape, what)
         if not self.close(number, want, dtype, loose):
             raise Mistake(self.difference(number, want, what), self.general(number, want, dtype, loose))
@@ -154,7 +154,7 @@ def short(dtype: torch.dtype) -> str:
 
 
 def name_of(value) -> str:
-    return NAMES.get(type(value), type(value).__name__)
+    return NAMES.get(type(value), f"a {type(value).__name__}")
 
 
 def forgot_return(got) -> str | None:
@@ -176,4 +176,4 @@ def describe(value) -> str:
     if callable(value):
         return "a function"
     text = repr(value)
-    return text if len(text) <= 40 else f"a {name_of(value)}"
+    return text if len(text) <= 40 else name_of(value)

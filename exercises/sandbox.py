@@ -3,7 +3,7 @@
 Four fences that need no privilege, each put up by the process that goes behind it, for good:
 
 - limits on memory, processor time, open files and the size of a file (setrlimit);
-- Landlock: files can be read where Python lives and written in one folder, nowhere else; other processes are out of reach;
+- Landlock: files can be read where Python lives, written in one folder, and nowhere else; no other process can be traced;
 - a seccomp filter: no new processes, no signals to others, no sockets, no changing of modes, owners or times of files;
 - no capabilities, for a grader that runs as root.
 
@@ -91,7 +91,7 @@ def limit(memory: int, seconds: int, file_size: int = 16 << 20) -> None:
 
 
 def fence(folder: Path, readable: list[Path]) -> None:
-    """Shut this process in: it reads `readable` and the system's own files, writes in `folder`, and reaches no other."""
+    """Shut this process in: it reads `readable` and the system's files, writes in `folder`, and reaches no other."""
     if reason := missing():
         raise SandboxError(reason)
     _call("no_new_privs", _libc.prctl(38, 1, 0, 0, 0))

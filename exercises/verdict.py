@@ -1,19 +1,15 @@
 """The verdict on one answer: how it is reached, and how it reads."""
 
 import html
-import linecache
-import sysconfig
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from .case import Case, Mistake, describe
-from .registry import HERE, Exercise
+from .registry import Exercise
+from .traces import told
 from .wire import NotData, copied, decode, encode
 
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 COLOURS = {"right": "#2e9e5b", "todo": "#7d8796"}  # the others: amber
 HEADLINES = {
     "right": "right",
@@ -132,24 +128,10 @@ def local(function: Callable) -> Callable:
         try:
             return copied(value)
         except NotData as error:
-            raise Mistake(f"the answer should be tensors and numbers, and is or holds a {error}") from None
+            raise Mistake(not_data(error)) from None
 
     return call
 
 
-def told(error: BaseException) -> str:
-    """An error as its author needs it: the lines of their own code that led to it, and what it says."""
-    lines = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if own(frame.filename):
-            source = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
-            lines.append(f"in {frame.name}, line {frame.lineno}: {source}")
-    text = str(error).strip()
-    return "\n".join([f"{type(error).__name__}: {text}" if text else type(error).__name__, *lines[-4:]])
-
-
-def own(filename: str) -> bool:
-    """Whether a line of that file is the learner's: neither ours nor a library's."""
-    path = Path(filename)
-    inside = path.is_absolute() and (HERE in path.parents or any(Path(lib) in path.parents for lib in LIBRARIES))
-    return not inside and not filename.startswith("<frozen")
+def not_data(kind) -> str:
+    return f"the answer should be made of tensors and numbers, and is or holds a {kind}"

@@ -52,7 +52,7 @@ class Seeded:
 
 
 def encode(value, callables: list[Callable] | None = None) -> tuple[object, bytes]:
-    """A JSON tree and the bytes of its tensors. Callables are numbered and collected in `callables`, if that is given."""
+    """A JSON tree and the bytes of its tensors; callables are numbered and collected in `callables`, if given."""
     payload = bytearray()
 
     def tree(value):
@@ -83,7 +83,9 @@ def encode(value, callables: list[Callable] | None = None) -> tuple[object, byte
             raise NotData(f"Tensor of {name}, {value.layout}")
         value = value.cpu().resolve_conj().resolve_neg().contiguous()
         start = len(payload)
-        payload.extend(ctypes.string_at(value.data_ptr(), value.numel() * value.element_size()) if value.numel() else b"")
+        payload.extend(
+            ctypes.string_at(value.data_ptr(), value.numel() * value.element_size()) if value.numel() else b""
+        )
         return {"is": "tensor", "dtype": name, "shape": list(value.shape), "start": start}
 
     return tree(value), bytes(payload)

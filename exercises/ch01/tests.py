@@ -15,7 +15,9 @@ def bilinear_scores(answer, case: Case) -> None:
     for b, sequence in enumerate(x.tolist()):
         for i, query in enumerate(sequence):
             for j, key in enumerate(sequence):
-                want[b, i, j] = sum(query[k] * m_kn * key[n] for k, row in enumerate(m.tolist()) for n, m_kn in enumerate(row))
+                want[b, i, j] = sum(
+                    query[k] * m_kn * key[n] for k, row in enumerate(m.tolist()) for n, m_kn in enumerate(row)
+                )
     case.same(
         answer(x, m),
         want,
@@ -65,10 +67,12 @@ def causal_softmax(answer, case: Case) -> None:
             "the mask hides the token itself too: row i should keep j = i": lambda: wide.masked_fill(
                 ~past.tril(-1), -torch.inf
             ).softmax(-1),
-            "the mask hides the past and keeps the future": lambda: wide.masked_fill(past.tril(-1), -torch.inf).softmax(-1),
+            "the mask hides the past and keeps the future": lambda: wide.masked_fill(past.tril(-1), -torch.inf).softmax(
+                -1
+            ),
             "exp overflows: subtract the largest score of the row first": lambda: naive(scores, past),
-            "one maximum for the whole matrix: rows far below it underflow to 0/0; subtract each row's own": lambda: naive(
-                scores - scores.max(), past
+            "one maximum for the whole matrix: rows far below it underflow to 0/0; subtract each row's own": lambda: (
+                naive(scores - scores.max(), past)
             ),
             "the maximum is taken over the whole row, hidden scores included, and the visible ones underflow": lambda: (
                 naive(scores - scores.amax(-1, keepdim=True), past)
