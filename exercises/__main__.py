@@ -51,7 +51,7 @@ def check_file(options: argparse.Namespace) -> int:
     names, errors = cells.run(source)
     function = names.get(exercise.function)
     if function is None and errors:
-        print("While loading: " + errors[0], file=sys.stderr)
+        print("While loading: " + cells.relevant(source, errors, exercise.function), file=sys.stderr)
     verdict = verdict_on(options.number, function, seed=options.seed)
     print(verdict)
     return 0 if verdict.right else 1

@@ -26,8 +26,11 @@ class Source:
 
     def defines(self, function: str) -> bool:
         """Whether some line binds that name, as far as a look at the text can tell."""
-        bound = re.compile(rf"^\s*def {function}\b|^{function}\s*[=:]|^\s*(from\s.*)?\bimport\b.*\b{function}\b", re.M)
-        return any(bound.search(code) for _, code in self.cells)
+        return any(binds(code, function) for _, code in self.cells)
+
+
+def binds(code: str, name: str) -> bool:
+    return bool(re.search(rf"^\s*def {name}\b|^{name}\s*[=:]|^\s*(from\s.*)?\bimport\b.*\b{name}\b", code, re.M))
 
 
 def read(path: Path) -> Source:
@@ -57,18 +60,24 @@ def joined(source: str | list[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def run(source: Source) -> tuple[dict, list[str]]:
+def run(source: Source) -> tuple[dict, dict[str, str]]:
     """The names that the cells define, and the errors of those that raised; the cells after them still run."""
     module = types.ModuleType("submission")
     sys.modules["submission"] = module
-    errors = []
+    errors = {}
     for label, code in source.cells:
         linecache.cache[label] = (len(code), None, code.splitlines(keepends=True), label)
         try:
             exec(compiled(code, label), module.__dict__)
         except BaseException as error:  # SystemExit too: it ends a cell, not the grading
-            errors.append(told(error))
+            errors[label] = told(error)
     return module.__dict__, errors
+
+
+def relevant(source: Source, errors: dict[str, str], function: str) -> str:
+    """Of the errors, the one that explains best why the function is not there; empty if there are none."""
+    guilty = [errors[label] for label, code in source.cells if label in errors and binds(code, function)]
+    return next(iter([*guilty, *errors.values()]), "")
 
 
 def compiled(code: str, label: str):

@@ -126,19 +126,22 @@ class Nursery:
     @contextlib.contextmanager
     def worker(self, helpers: tuple[Source, ...] = ()) -> Iterator["Worker"]:
         """A fresh process in a fresh folder, which holds the submission's own modules and goes with the process."""
-        with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
+        folder = os.path.realpath(tempfile.mkdtemp(prefix="submission-"))
+        ours, theirs = socket.socketpair()
+        pid = None
+        try:
             for helper in helpers:
                 Path(folder, helper.name).write_text(helper.cells[0][1], encoding="utf-8", errors="replace")
-            ours, theirs = socket.socketpair()
-            order = {"do": "fork", "folder": os.path.realpath(folder), "memory": MEMORY, "fenced": self.fenced}
+            order = {"do": "fork", "folder": folder, "memory": MEMORY, "fenced": self.fenced}
             pid = self.order({**order, "seconds": int(2 * self.seconds) + 5}, (theirs.fileno(),))["worker"]
             theirs.close()
-            try:
-                yield Worker(ours, Path(folder), self.seconds)
-            finally:
-                ours.close()
+            yield Worker(ours, Path(folder), self.seconds)
+        finally:
+            ours.close()
+            theirs.close()
+            if pid is not None:
                 self.order({"do": "end", "worker": pid})
-                subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL)  # however deep
+            subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL)  # however deep it is
 
 
 class Worker:
@@ -148,12 +151,11 @@ class Worker:
         self.channel, self.folder, self.seconds = channel, folder, seconds
         self.left = seconds
 
-    def load(self, source: Source, function: str) -> tuple[bool, list[str]]:
+    def load(self, source: Source, function: str) -> tuple[bool, str]:
         """Run the submission; whether it then defines the function, and what went wrong."""
         request = {"name": source.name, "cells": source.cells, "function": function}
         reply, _ = self.exchange(request, b"", self.seconds, "did not finish loading")
-        errors = reply.get("errors", [])
-        return reply.get("defined") is True, [plain(error) for error in errors if isinstance(error, str)]
+        return reply.get("defined") is True, plain(str(reply.get("said", "")))
 
     def call(self, *arguments):
         """The function's answer. Raises what `judge` understands."""
@@ -197,16 +199,17 @@ class Worker:
             raise Gone("crashed", "Its process sent something that is no answer.") from None
 
     def look_at_folder(self) -> None:
-        size = count = 0
-        for root, _, names in os.walk(self.folder):
-            count += 1 + len(names)
-            if count > FOLDER_ENTRIES:
-                break
-            for name in names:
-                with contextlib.suppress(OSError):
-                    size += os.lstat(os.path.join(root, name)).st_size
-        if size > FOLDER_BYTES or count > FOLDER_ENTRIES:
-            raise Gone("crashed", "It wrote more into its folder than a submission may.")
+        size, count, folders = 0, 0, [self.folder]
+        while folders:
+            with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    count += 1
+                    if size > FOLDER_BYTES or count > FOLDER_ENTRIES or len(entry.path) > 2000:
+                        raise Gone("crashed", "It wrote more into its folder than a submission may.")
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
 
 
 def plain(text: str) -> str:
@@ -242,16 +245,20 @@ def grade_exercise(
     loaded = False
     try:
         with nursery.worker(helpers) as worker:
-            defined, errors = worker.load(source, exercise.function)
+            defined, said = worker.load(source, exercise.function)
             loaded = True
             if not defined:
-                said = f" While loading: {errors[0]}" if errors else ""
+                said = f" While loading: {said}" if said else ""
                 return verdict("missing", f"No function called {exercise.function} after running {source.name}.{said}")
             return judge(exercise, worker.call, seed)
     except Gone as error:
         if error.state == "late" and not loaded:
             stuck[source.name] = str(error)
         return verdict(error.state, str(error))
+    except GradingError:
+        raise
+    except Exception as error:  # whatever it was, the other submissions are graded
+        return verdict("crashed", f"Grading it failed: {type(error).__name__}: {plain(str(error))}")
 
 
 def grade_folder(

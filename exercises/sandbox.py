@@ -3,7 +3,7 @@
 Four fences that need no privilege, each put up by the process that goes behind it, for good:
 
 - limits on memory, processor time, open files and the size of a file (setrlimit);
-- Landlock: files can be read where Python lives, written in one folder, and nowhere else; no other process can be traced;
+- Landlock: files can be read where Python lives and written in one folder; no other process can be looked into;
 - a seccomp filter: no new processes, no signals to others, no sockets, no changing of modes, owners or times of files;
 - no capabilities, for a grader that runs as root.
 

@@ -88,7 +88,10 @@ def encode(value, callables: list[Callable] | None = None) -> tuple[object, byte
         )
         return {"is": "tensor", "dtype": name, "shape": list(value.shape), "start": start}
 
-    return tree(value), bytes(payload)
+    described = tree(value)
+    if len(payload) > LARGEST_FRAME // 2:
+        raise NotData(f"tensor of more than {LARGEST_FRAME >> 21} MB")
+    return described, bytes(payload)
 
 
 def decode(tree: object, payload: bytes, ask: Callable[[int, tuple], object] | None = None):

@@ -20,7 +20,7 @@ import torch
 
 from . import cells, sandbox
 from .traces import HERE, told
-from .wire import Closed, NotData, WireError, decode, encode, receive, send
+from .wire import Closed, NotData, decode, encode, receive, send
 
 PRELOADED = ("numpy", "jaxtyping", "structattn_minimal")  # a submission may import others from site-packages as well
 LONGEST_TEXT = 2000
@@ -107,7 +107,9 @@ def serve(judge: socket.socket) -> None:
     source = cells.Source(order["name"], tuple((label, code) for label, code in order["cells"]))
     names, errors = cells.run(source)
     function = names.get(order["function"])
-    send(judge, {"defined": callable(function), "errors": [text[:LONGEST_TEXT] for text in errors[:3]]})
+    send(
+        judge, {"defined": callable(function), "said": cells.relevant(source, errors, order["function"])[:LONGEST_TEXT]}
+    )
     while True:
         request, payload = receive(judge)
         send(judge, *answer(judge, function, request, payload))
@@ -132,5 +134,7 @@ def answer(judge: socket.socket, function, request: dict, payload: bytes) -> tup
     try:
         tree, bytes_ = encode(value)
         return {"value": tree}, bytes_
-    except (NotData, WireError, RecursionError) as error:
+    except NotData as error:
         return {"not data": str(error)[:200]}, b""
+    except Exception as error:
+        return {"not data": f"{type(value).__name__} ({type(error).__name__})"}, b""

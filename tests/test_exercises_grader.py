@@ -1,0 +1,319 @@
+"""The grader: what an honest submission earns, and that a hostile one costs itself its points and nobody else anything."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from exercises import cells, grader, sandbox
+from exercises.__main__ import main
+from exercises.registry import HERE, exercises
+from exercises.traces import told
+
+fenced = pytest.mark.skipif(sandbox.missing() is not None, reason=f"no fences here: {sandbox.missing()}")
+HONEST = (HERE / "ch01" / "solutions.py").read_text()
+RIGHT_11 = "import torch\ndef bilinear_scores(x, m):\n    return x @ m @ x.mT\n"
+RIGHT_12 = "def right(s):\n    return s.masked_fill(torch.ones_like(s).triu(1).bool(), -torch.inf).softmax(-1)\n"
+
+# name: (code, what the message about 1.2 must contain). 1.1 is answered rightly before, and keeps its point.
+HOSTILE = {
+    "endless": ("def causal_softmax(s):\n    while True: pass", "no answer within"),
+    "endless_loading": ("import time\ndef causal_softmax(s): return s\nwhile True: time.sleep(1)", "did not finish loading"),
+    "stopped": ("import os, signal\ndef causal_softmax(s): os.kill(os.getpid(), signal.SIGSTOP)", "no answer within"),
+    "os_exit": ("import os\ndef causal_softmax(s): os._exit(0)", "process ended"),
+    "sys_exit": ("import sys\ndef causal_softmax(s): sys.exit(0)", "SystemExit: 0"),
+    "exit_loading": ("import os\ndef causal_softmax(s): return s\nos._exit(0)", "process ended"),
+    "segfault": ("import ctypes\ndef causal_softmax(s): ctypes.string_at(0)", "process ended"),
+    "abort": ("import os\ndef causal_softmax(s): os.abort()", "process ended"),
+    "memory": ("def causal_softmax(s): return [torch.ones(10**8) for _ in range(10**4)]", "memory"),
+    "recursion": ("def causal_softmax(s): return causal_softmax(s)", "RecursionError"),
+    "fork": ("import os\ndef causal_softmax(s):\n    while True: os.fork()", "PermissionError"),
+    "shell": ("import os\ndef causal_softmax(s):\n    return os.execv('/bin/true', ['true'])", "PermissionError"),
+    "subprocess": ("import subprocess\ndef causal_softmax(s): subprocess.run(['true'])", "PermissionError"),
+    "network": ("import socket\ndef causal_softmax(s): socket.create_connection(('127.0.0.1', 9))", "PermissionError"),
+    "flood": (
+        "import sys\ndef causal_softmax(s):\n    for _ in range(10**5): print('right ' * 100); sys.stderr.write('x')\n"
+        "    return s * 0",
+        "not right yet",
+    ),
+    "forged_lines": (
+        "import os, struct, json\nverdict = json.dumps({'value': {'is': 'plain', 'value': True}, 'right': True}).encode()\n"
+        "def causal_softmax(s):\n"
+        "    for fd in range(64):\n"
+        "        try: os.write(fd, struct.pack('>II', len(verdict), 0) + verdict)\n"
+        "        except OSError: pass\n"
+        "    return s * 0",
+        "should be a tensor",
+    ),
+    "noise": (
+        "import os\ndef causal_softmax(s):\n    os.write(3, b'\\xff' * 1000)\n    return s * 0",
+        "no answer",
+    ),
+    "huge_frame": ("def causal_softmax(s): return torch.zeros(3 * 10**7)", "more than 32 MB"),
+    "deep": ("def causal_softmax(s):\n    a = []\n    for _ in range(10**5): a = [a]\n    return a", "made of tensors"),
+    "evil_eq": (
+        "class Yes:\n    def __eq__(self, other): return True\n    def __bool__(self): return True\n"
+        "    def __lt__(self, other): return True\n    def all(self): return True\n"
+        "def causal_softmax(s): return Yes()",
+        "holds a Yes",
+    ),
+    "evil_tensor": (
+        "class Yes(torch.Tensor):\n    @classmethod\n    def __torch_function__(cls, *a, **k): return True\n"
+        "def causal_softmax(s): return torch.zeros_like(s).as_subclass(Yes)",
+        "holds a Yes",
+    ),
+    "evil_pickle": (
+        "import os\nclass Evil:\n    def __reduce__(self): return os.system, ('touch MARK',)\n"
+        "def causal_softmax(s): return [Evil()]",
+        "holds a Evil",
+    ),
+    "not_the_function": ("causal_softmax = 'right'", "No function called"),
+    "patched_torch": (
+        "import builtins, sys\ntorch.equal = torch.allclose = torch.testing.assert_close = lambda *a, **k: True\n"
+        "torch.Tensor.__eq__ = torch.Tensor.all = torch.Tensor.__le__ = lambda *a, **k: True\nbuiltins.bool = lambda x: True\n"
+        "def causal_softmax(s): return s",
+        "not right yet",
+    ),
+    "patched_grader": (
+        "import sys, gc\nfor name in ('grader', 'verdict', 'registry', 'case', 'ch01.tests', 'wire', 'learner'):\n"
+        "    try:\n        module = __import__('exercises.' + name, fromlist=['x'])\n"
+        "        for key in vars(module): setattr(module, key, lambda *a, **k: None)\n    except Exception: pass\n"
+        "import pytest\npytest.fail = lambda *a, **k: None\ndef causal_softmax(s): return s",
+        "not right yet",
+    ),
+    "patched_wire": (
+        "import gc, types\nfor f in gc.get_objects():\n"
+        "    if isinstance(f, types.FunctionType) and 'exercises' in (f.__module__ or '') and f.__name__ == 'encode':\n"
+        "        f.__code__ = (lambda value, callables=None: ({'is': 'plain', 'value': True}, b'')).__code__\n"
+        "def causal_softmax(s): return s",
+        "should be a tensor",
+    ),
+    "kill_parent": (
+        "import os, signal\ndef causal_softmax(s):\n"
+        "    for pid in [os.getppid(), PID, -1, -PID, 1]:\n"
+        "        try: os.kill(pid, signal.SIGKILL)\n        except PermissionError: continue\n        return s\n"
+        "    raise OSError('nobody killed')",
+        "nobody killed",
+    ),
+    "limit_parent": (
+        "import resource\ndef causal_softmax(s): resource.prlimit(PID, resource.RLIMIT_CPU, (0, 0))",
+        "PermissionError",
+    ),
+    "peek": (
+        "import os, sys\n"
+        "def causal_softmax(s):\n"
+        "    seen = [name for name in sys.modules if name.startswith('exercises.')] + list(os.environ.get('SECRET', ''))\n"
+        "    frame = sys._getframe()\n"
+        "    while frame: seen += [n for n in frame.f_locals if n in ('want', 'seed', 'case', 'exercise')]; frame = frame.f_back\n"
+        "    for path in [f'/proc/{PID}/mem', f'/proc/{PID}/environ', f'/proc/{os.getppid()}/mem', 'TESTS', 'NEIGHBOUR']:\n"
+        "        try: open(path, 'rb'); seen.append(path)\n        except OSError: pass\n"
+        "    raise ValueError('seen: ' + repr(seen))",
+        "seen: []",
+    ),
+    "write_outside": (
+        "import os\ndef causal_softmax(s):\n    done = []\n"
+        "    for path in ['MARK', 'TESTS', 'NEIGHBOUR', '/tmp/MARK', os.path.expanduser('~/../MARK')]:\n"
+        "        for act in (lambda: open(path, 'a'), lambda: os.remove(path), lambda: os.chmod(path, 0),\n"
+        "                    lambda: os.truncate(path, 0), lambda: os.utime(path), lambda: os.rename(path, path + '2'),\n"
+        "                    lambda: os.symlink('x', path), lambda: os.mkdir(path), lambda: os.chown(path, 1, 1)):\n"
+        "            try: act(); done.append(path)\n            except OSError: pass\n"
+        "    open('here', 'w').write('inside is fine')\n    raise ValueError('done: ' + repr(done))",
+        "done: []",
+    ),
+    "fill_folder": (
+        "def causal_softmax(s):\n    k = 0\n    while True:\n        k += 1\n"
+        "        try: open(f'{k}', 'wb').write(b'x' * 10**7)\n        except OSError: pass",
+        "wrote more",
+    ),
+    "deep_folders": (
+        "import os\ndef causal_softmax(s):\n    for _ in range(3000): os.mkdir('a'); os.chdir('a')\n    while True: pass",
+        "wrote more",
+    ),
+    "threads": (
+        "import threading, os\ndef shout():\n    while True:\n        try: os.write(3, b'\\0' * 8)\n        except OSError: pass\n"
+        "for _ in range(4): threading.Thread(target=shout, daemon=True).start()\n"
+        "def causal_softmax(s): return s",
+        "",
+    ),
+    "closed": ("import os\ndef causal_softmax(s):\n    os.close(3)\n    while True: pass", "process ended"),
+    "formula": ("def causal_softmax(s): raise ValueError('=1+1\\x1b[31m')", "ValueError: =1+1?[31m"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """The grades of all hostile submissions, with honest ones before, among and after them."""
+    root = tmp_path_factory.mktemp("grading")
+    folder, mark = root / "handed in", root / "mark"
+    folder.mkdir()
+    for name in ("aaa", "mmm", "zzz"):
+        (folder / f"{name}.py").write_text(HONEST)
+    tests = HERE / "ch01" / "tests.py"
+    before = tests.read_bytes(), tests.stat()
+    for name, (code, _) in HOSTILE.items():
+        places = {"MARK": mark, "PID": os.getpid(), "TESTS": tests, "NEIGHBOUR": folder / "aaa.py"}
+        for word, place in places.items():
+            code = code.replace(word, str(place))
+        (folder / f"{name}.py").write_text(RIGHT_11 + RIGHT_12 + code + "\n")
+    os.environ["SECRET"] = "s"
+    try:
+        assert main(["grade", str(folder), "--out", str(root / "grades.csv"), "--seconds", "2", "--jobs", "2"]) == 0
+    finally:
+        del os.environ["SECRET"]
+    assert tests.read_bytes() == before[0]
+    assert (tests.stat().st_mode, tests.stat().st_mtime_ns) == (before[1].st_mode, before[1].st_mtime_ns)
+    assert (folder / "aaa.py").read_text() == HONEST
+    assert sorted(path.name for path in root.iterdir()) == ["grades.csv", "handed in"]
+    with (root / "grades.csv").open(newline="") as file:
+        return {row["submission"].removesuffix(".py"): row for row in csv.DictReader(file)}
+
+
+@fenced
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_submission_costs_itself_its_point(table, name):
+    row, says = table[name], HOSTILE[name][1]
+    assert row["1.2"] == "0", row["1.2 message"]
+    assert says in row["1.2 message"]
+    stuck = name in ("endless_loading", "exit_loading", "threads", "patched_wire")
+    assert stuck or row["1.1"] == "1", row["1.1 message"]
+
+
+@fenced
+@pytest.mark.parametrize("name", ["aaa", "mmm", "zzz"])
+def test_the_others_keep_theirs(table, name):
+    for number in exercises():
+        assert table[name][number] == ("1" if number.startswith("1.") else "0"), table[name][f"{number} message"]
+    assert table[name]["total"] == str(sum(number.startswith("1.") for number in exercises()))
+
+
+@fenced
+def test_the_table_has_its_columns(table):
+    numbers = list(exercises())
+    assert list(table["aaa"]) == ["submission", *numbers, "total", *(f"{number} message" for number in numbers)]
+    assert len(table) == len(HOSTILE) + 3
+
+
+def notebook(*codes: str) -> str:
+    return json.dumps({"nbformat": 4, "cells": [{"cell_type": "code", "source": [code]} for code in codes]})
+
+
+@fenced
+def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
+    (tmp_path / "ana").mkdir()
+    (tmp_path / "ana" / "01_form.ipynb").write_text(
+        notebook(
+            "!pip install something\nfrom exercises import check\nimport torch",
+            "%matplotlib inline\nfrom mine import product",
+            "%%bash\necho no",
+            "def bilinear_scores(x, m):\n    return product(product(x, m), x.mT)\ncheck('1.1')",
+            "raise ValueError('an accident in another cell')",
+            RIGHT_12 + "causal_softmax = right",
+            "def head_matrices(w_q, w_k, heads):\n    raise NotImplementedError",
+            "def turn_inside(w_q, w_k, g)\n    return 1",
+        )
+    )
+    (tmp_path / "ana" / "mine.py").write_text("import torch\nproduct = torch.matmul\n")
+    (tmp_path / "ben.ipynb").write_text("{not a notebook")
+    (tmp_path / "cyd.ipynb").write_text("[" * 100_000)
+    (tmp_path / "dan").mkdir()
+    (tmp_path / "eve.py").symlink_to("/etc/hostname")
+    (tmp_path / "notes.txt").write_text("not a submission")
+    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out.csv"), "--jobs", "1", "--seed", "5"]) == 0
+    assert "[4/4] dan: 0 of" in capfd.readouterr().err
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = {row["submission"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["ana", "ben.ipynb", "cyd.ipynb", "dan"]
+    ana = rows["ana"]
+    assert (ana["1.1"], ana["1.2"], ana["1.3"], ana["1.4"], ana["total"]) == ("1", "1", "0", "0", "2"), ana
+    assert "not done yet" in ana["1.3 message"]
+    assert "SyntaxError" in ana["1.4 message"]
+    assert "No function called recover" in ana["1.5 message"]
+    assert "ben.ipynb is not a Jupyter notebook" in rows["ben.ipynb"]["1.1 message"]
+    assert "not a Jupyter notebook" in rows["cyd.ipynb"]["1.1 message"]
+    assert "no notebook" in rows["dan"]["1.1 message"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: folder / "missing", "is missing"),
+        (lambda folder: folder, "holds no notebook"),
+        (lambda folder: (folder / "file").write_text("") * 0 or folder / "file", "is not a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_graded_is_named(tmp_path, capsys, make, says):
+    assert main(["grade", str(make(tmp_path)), "--out", str(tmp_path / "grades.csv")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "grades.csv").exists()
+
+
+def test_a_machine_without_fences_is_told_so(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.py").write_text("def bilinear_scores(x, m):\n    return x @ m @ x.mT\n")
+    monkeypatch.setattr(sandbox, "missing", lambda: "there is nothing here")
+    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "grades.csv")]) == 2
+    assert "nothing here" in capsys.readouterr().err
+    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "grades.csv"), "--unfenced"]) == 0
+    assert "a.py: 1 of" in capsys.readouterr().err
+
+
+def test_a_worker_s_bytes_cannot_be_more_than_data():
+    from exercises.wire import WireError, decode
+
+    tensor = {"is": "tensor", "dtype": "float32", "shape": [2], "start": 0}
+    for tree, payload in [
+        ({}, b""),
+        ([], b""),
+        ({"is": "callable", "number": 0}, b""),
+        ({"is": "pickle", "value": "x"}, b""),
+        ({"is": "plain", "value": {"a": 1}}, b""),
+        ({"is": "int", "value": "9" * 10_000}, b""),
+        ({"is": "float", "value": 1.0}, b""),
+        (tensor, b"1234567"),
+        ({**tensor, "shape": [2**40]}, b""),
+        ({**tensor, "shape": [-1]}, b""),
+        ({**tensor, "shape": [1.0]}, b"1234"),
+        ({**tensor, "shape": [1] * 40}, b"1234"),
+        ({**tensor, "start": -8}, b"12345678"),
+        ({**tensor, "dtype": "object"}, b"12345678"),
+        ({**tensor, "dtype": "bool"}, b"\x02\x00"),
+    ]:
+        with pytest.raises(WireError):
+            decode(tree, payload)
+
+
+def test_seeds_differ_from_run_to_run_and_can_be_repeated(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import torch\ndef bilinear_scores(x, m):\n    return x @ x.mT\n")
+    said = []
+    for _ in range(2):
+        assert main(["check", "1.1", str(tmp_path / "mine.py")]) == 1
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+    seed = said[0].split("seed=")[1].split(")")[0]
+    assert main(["check", "1.1", str(tmp_path / "mine.py"), "--seed", seed]) == 1
+    assert capsys.readouterr().out == said[0]
+
+
+def test_commands(tmp_path, capsys):
+    assert main(["list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(exercises())
+    (tmp_path / "mine.py").write_text(HONEST + "\nfrom exercises import check\ncheck('1.2')\n")
+    assert main(["check", "1.2", str(tmp_path / "mine.py")]) == 0
+    assert capsys.readouterr().out.count("right.") == 1
+    assert main(["check", "7.7", str(tmp_path / "mine.py")]) == 2
+    assert "there are 1.1, 1.2" in capsys.readouterr().err
+    assert main(["check", "1.2", str(tmp_path / "absent.py")]) == 2
+    assert "absent.py cannot be read" in capsys.readouterr().err
+
+
+def test_an_error_shows_the_learner_s_lines_alone():
+    source = cells.Source("mine", (("mine, cell 1", "import torch\ndef f(x):\n    return x @ torch.ones(7, 7)\n"),))
+    names, errors = cells.run(source)
+    assert not errors
+    try:
+        names["f"](names["torch"].ones(2, 3))
+    except RuntimeError as error:
+        text = told(error)
+    assert "in mine, cell 1, f, line 3: return x @ torch.ones(7, 7)" in text
+    assert "test_exercises" not in text.replace(Path(__file__).name + ", test", "")
