@@ -1,0 +1,1 @@
+"""Figures and explorables of the book. Needs the extra `viz`; the core never imports it."""
