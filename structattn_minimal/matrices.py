@@ -50,7 +50,7 @@ class StructuredMatrix(nn.Module):
         return f"{self.d_out} x {self.d_in}, num_params={self.num_params}, macs={self.macs}, max_rank={self.max_rank}"
 
 
-def gaussian(*shape: int, fan_in: float, dtype: torch.dtype | None = None, device=None) -> nn.Parameter:
+def gaussian(*shape: int, fan_in: int, dtype: torch.dtype | None = None, device=None) -> nn.Parameter:
     """A parameter of independent N(0, 1 / fan_in) entries."""
     return nn.Parameter(torch.randn(*shape, dtype=dtype, device=device) * fan_in**-0.5)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from .checks import positive_ints, require
@@ -70,6 +69,7 @@ def mlr_attention(
 
     Source: Kuang et al. 2025 ("MLR attention").
     """
+    q, k, v = _as_under_autocast(q, k, v)
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= TILE_SIZE):
@@ -92,6 +92,14 @@ def mlr_scores(
     """The logits S of equation (1) themselves, -inf where masked. Arguments and errors as in `mlr_attention`."""
     hierarchy = _hierarchy(q, k, q, ranks, block_sizes, normalize_levels, causal, level_scales, "dense")
     return _definition(_scale_levels(q, hierarchy.ranks, level_scales), k, hierarchy)
+
+
+def _as_under_autocast(*tensors):
+    """In the dtype of `torch.autocast` where that is on, as torch's own attention does."""
+    device_type = tensors[0].device.type
+    if not torch.is_autocast_enabled(device_type):
+        return tensors
+    return tuple(t if t.dtype == torch.float64 else t.to(torch.get_autocast_dtype(device_type)) for t in tensors)
 
 
 def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend) -> Hierarchy:
@@ -177,8 +185,9 @@ class _Blockwise(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_out):
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError('backend="blockwise" cannot be differentiated twice, use backend="dense"')
         q, k, v = ctx.saved_tensors
         grad_q, grad_k, grad_v = (torch.zeros_like(t) for t in (q, k, v))
         for tile in ctx.tiles:
