@@ -1,6 +1,6 @@
 """Builds the book: executes what changed, makes the site, and ends in its address or in the reason why there is none.
 
-Run from the repository's root, in the environment that `make` keeps. What is remembered between two runs, all in `_build`:
+Run from the repository's root, in the environment that `make` keeps. What is remembered between two runs, in `_build`:
 a digest of every source (nothing to do while it stands), the executed notebooks (jupyter-cache: edited prose runs no
 code again), and a digest of the code that notebooks import (a change there forgets the executed notebooks).
 The pages themselves are always made anew, so that nothing stale stays.
@@ -22,35 +22,16 @@ INDEX = BUILD / "html" / "index.html"
 LOG = BUILD / "build.log"
 REASON = BUILD / ".reason"
 
-ENVIRONMENT = ("requirements.txt", "pyproject.toml")
 # What the code cells of a folder can import or read.
-IMPORTED = {
-    "chapters": ("structattn_minimal/**/*", "book/results/*", *ENVIRONMENT),
-    "exercises": (
-        "structattn_minimal/**/*",
-        "exercises/**/*.py",
-        "exercises/**/*.json",
-        "book/results/*",
-        *ENVIRONMENT,
-    ),
-}
-SOURCES = (
-    "_*.yml",
-    "book/**/*",
-    "chapters/**/*",
-    "exercises/**/*",
-    "structattn_minimal/**/*",
-    "tests/*.py",
-    *ENVIRONMENT,
-)
+PACKAGE = ("structattn_minimal/**/*", "book/results/*", "requirements.txt")
+IMPORTED = {"chapters": PACKAGE, "exercises": ("exercises/**/*.py", "exercises/**/*.json", *PACKAGE)}
+SOURCES = ("_*.yml", "book/**/*", "chapters/**/*", "exercises/**/*", "tests/*.py", *PACKAGE)
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PROBLEM = re.compile(r"^(?:(?P<where>\S.*?): )?(?P<level>WARNING|ERROR|SEVERE|CRITICAL): (?P<text>.+)$")
 RAISED = re.compile(r"^(?P<error>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$")
 EXECUTION_FAILED = re.compile(r"Executing notebook failed: (\w+)")
-STEPS = re.compile(
-    r"^(reading sources|looking for now-outdated|preparing documents|copying assets|writing output|build )"
-)
+STEPS = re.compile(r"^(reading sources|preparing documents|copying assets|writing output|build )")
 
 
 def files(patterns: Iterable[str]) -> Iterator[Path]:

@@ -15,8 +15,8 @@ REASON = ROOT / "_build" / ".reason"
 INPUTS = ("requirements.txt", "pyproject.toml", "book/sphinx_ext/pyproject.toml")
 EDITABLE = ("-e", str(ROOT), "-e", str(ROOT / "book" / "sphinx_ext"))
 NO_NETWORK = re.compile(
-    r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|Name or service not known"
-    r"|Network is unreachable|ConnectTimeoutError|Connection refused|Max retries exceeded"
+    r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|Max retries exceeded"
+    r"|Name or service not known|Network is unreachable|ConnectTimeoutError|Connection refused"
 )
 QUIET = ("Requirement already satisfied", "Looking in", "WARNING: Location", "  ")
 
@@ -48,9 +48,7 @@ def pip(*arguments: str) -> None:
     if process.returncode == 0:
         return
     if NO_NETWORK.search("".join(said)):
-        stop(
-            "no network: the first run downloads the packages of requirements.txt; connect this machine and run it again"
-        )
+        stop("no network: the first run downloads the packages of requirements.txt; connect, and run it again")
     errors = [line.strip() for line in said if line.startswith("ERROR")]
     stop(f"pip could not install requirements.txt: {errors[-1] if errors else 'see its output above'}")
 

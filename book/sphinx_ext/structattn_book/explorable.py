@@ -1,10 +1,11 @@
 """Explorables on a page without a kernel: the same ES module that anywidget runs, hosted by `explorable-host.js`."""
 
-from importlib import resources
+from importlib import import_module, resources
 
 from docutils import nodes
 from myst_nb.core.render import MimeRenderPlugin
 from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
 
 from .html import attribute, json_script, script
 
@@ -33,22 +34,45 @@ def module_html(name: str) -> str:
     return script(module_text(name), type="text/plain", id=f"explorable-module-{name}")
 
 
-class ExplorableRenderer(MimeRenderPlugin):
-    """Chosen before the widget view that an anywidget brings along; a page carries each module once."""
+def explorable_node(document: nodes.document, content: dict, line: int | None) -> nodes.raw:
+    """The page's part for one explorable; a page carries each module's text once."""
+    name, alt = content["module"], content.get("alt", "").strip()
+    if not alt:
+        logger.warning("no alternative text: explorable %s", name, location=(document["source"], line))
+    html = explorable_html(name, content.get("state", {}), alt)
+    carried = document.setdefault("explorable_modules", [])
+    if name not in carried:
+        carried.append(name)
+        html = module_html(name) + html
+    return nodes.raw("", html, format="html")
 
-    mime_priority_overrides = [("*", MIME, 0)]
+
+class ExplorableRenderer(MimeRenderPlugin):
+    """An explorable that a cell shows; chosen before the widget view that an anywidget brings along."""
+
+    mime_priority_overrides = (("*", MIME, 0),)
 
     @staticmethod
     def handle_mime(renderer, data, inline):
         if inline or data.mime_type != MIME:
             return None
-        name, alt = data.content["module"], data.content.get("alt", "").strip()
-        document = renderer.renderer.document
-        if not alt:
-            logger.warning("no alternative text: explorable %s", name, location=(document["source"], data.line))
-        html = explorable_html(name, data.content.get("state", {}), alt)
-        carried = document.setdefault("explorable_modules", [])
-        if name not in carried:
-            carried.append(name)
-            html = module_html(name) + html
-        return [nodes.raw("", html, format="html")]
+        return [explorable_node(renderer.renderer.document, data.content, data.line)]
+
+
+class Explorable(SphinxDirective):
+    """An explorable on a page that executes nothing: {explorable} BilinearForm, a class of the package's."""
+
+    required_arguments = 1
+
+    def run(self):
+        try:
+            widget = getattr(import_module("structattn_minimal.viz.explorables"), self.arguments[0])()
+        except AttributeError:
+            raise self.error(f"there is no explorable {self.arguments[0]}") from None
+        bundle = widget._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        return [explorable_node(self.state.document, data[MIME], self.lineno)]
+
+
+def setup(app):
+    app.add_directive("explorable", Explorable)

@@ -33,7 +33,7 @@ def figure_html(figure: dict) -> str:
 class PlotlyRenderer(MimeRenderPlugin):
     """Chosen before the text and HTML forms that a plotly figure brings along."""
 
-    mime_priority_overrides = [("*", MIME, 1)]
+    mime_priority_overrides = (("*", MIME, 1),)
 
     @staticmethod
     def handle_mime(renderer, data, inline):
