@@ -33,6 +33,10 @@ class Case:
         """A whole number, both ends included."""
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
+    def turn(self, kinds: int) -> int:
+        """0, 1, ..., `kinds` - 1 in turn from case to case, so that every run meets every kind."""
+        return self.seed % kinds
+
     def choice(self, *options):
         """One of the options."""
         return options[self.integer(0, len(options) - 1)]

@@ -211,7 +211,7 @@ def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
             "raise ValueError('an accident in another cell')",
             RIGHT_12 + "causal_softmax = right",
             "def head_matrices(w_q, w_k, heads):\n    raise NotImplementedError",
-            "def turn_inside(w_q, w_k, g)\n    return 1",
+            "def find_gauge(w_q, w_k, g)\n    return 1",
         )
     )
     (tmp_path / "ana" / "mine.py").write_text("import torch\nproduct = torch.matmul\n")

@@ -45,15 +45,18 @@ def head_matrices_another(w_q, w_k, heads):
     return torch.stack([queries @ keys.T for queries, keys in pairs])
 
 
-def turn_inside(
-    w_q: Float[Tensor, "width rank"], w_k: Float[Tensor, "width rank"], g: Float[Tensor, "rank rank"]
-) -> tuple[Float[Tensor, "width rank"], Float[Tensor, "width rank"]]:
-    """W_Q G, and the W_K' for which every score stays what it was."""
-    return w_q @ g, w_k @ g.inverse().T
+def find_gauge(
+    w_q: Float[Tensor, "width rank"],
+    w_k: Float[Tensor, "width rank"],
+    other_q: Float[Tensor, "width rank"],
+    other_k: Float[Tensor, "width rank"],
+) -> Float[Tensor, "rank rank"]:
+    """The G that turns the first head's factors into the other's: other_q = w_q G, other_k = w_k G^-T."""
+    return torch.linalg.lstsq(w_q, other_q).solution
 
 
-def turn_inside_another(w_q, w_k, g):
-    return w_q @ g, torch.linalg.solve(g, w_k.T).T
+def find_gauge_another(w_q, w_k, other_q, other_k):
+    return (torch.linalg.pinv(w_k) @ other_k).inverse().T  # from the keys
 
 
 def recover(score, width: int) -> Float[Tensor, "width width"]:

@@ -42,7 +42,7 @@ def mixed(x: Tensor, m: Tensor) -> Tensor:
 def causal_softmax(answer, case: Case) -> None:
     tokens = case.integer(2, 7)
     scores = case.normal(tokens, tokens) * case.choice(1, 4)
-    if kind := case.integer(0, 2):
+    if kind := case.turn(3):
         # large scores, and rows that lie far apart: both are harmless to a softmax that looks at each row by itself
         scores = scores * 300 if kind == 1 else scores + 2000 * case.normal(tokens, 1)
     want = torch.zeros(tokens, tokens, dtype=torch.float64)
@@ -128,34 +128,27 @@ def head_matrices(answer, case: Case) -> None:
     )
 
 
-@exercise("1.4", "turn_inside")
-def turn_inside(answer, case: Case) -> None:
+@exercise("1.4", "find_gauge")
+def find_gauge(answer, case: Case) -> None:
     rank, width = case.integer(2, 4), case.integer(5, 9)
     w_q, w_k, g = case.normal(width, rank), case.normal(width, rank), well_conditioned(case, rank)
-    pair = answer(w_q, w_k, g)
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise Mistake("the answer should be a pair of matrices: the new W_Q and the new W_K")
-    queries, keys = (case.tensor(w, (width, rank), name) for w, name in zip(pair, ("new W_Q", "new W_K"), strict=True))
-    case.same(pair[0], w_q.double() @ g.double(), {"W_Q is left as it was": w_q}, what="new W_Q")
-    want = torch.zeros(width, width, dtype=torch.float64)
-    for a in range(width):
-        for b in range(width):
-            want[a, b] = (w_q[a].double() * w_k[b].double()).sum()
-    if case.close(queries @ keys.mT, want, min(pair[0].dtype, pair[1].dtype, key=lambda t: t.itemsize), loose=10):
-        return
-    inverse = g.double().inverse()
-    likely = None
-    for hint, turned in {
-        "W_K is left as it was, and cannot undo what W_Q went through": w_k.double(),
-        "both are multiplied by G: W_Q G G^T W_K^T is another matrix": w_k.double() @ g.double(),
-        "W_K is multiplied by the inverse of G: in M it is W_K^T that meets G, so that a transpose is due": (
-            w_k.double() @ inverse
-        ),
-        "W_K is multiplied by the transpose of G, which undoes G for rotations only": w_k.double() @ g.double().mT,
-    }.items():
-        if case.close(keys, turned, pair[1].dtype, loose=10):
-            likely = hint
-    raise Mistake(case.difference(queries @ keys.mT, want, "entry of W_Q' W_K'^T"), likely)
+    wide = g.double()
+    inverse = wide.inverse()
+    other_q, other_k = (w_q.double() @ wide).to(case.dtype), (w_k.double() @ inverse.mT).to(case.dtype)
+    case.same(
+        answer(w_q, w_k, other_q, other_k),
+        wide,
+        {
+            "this G leads back, from the other head to the first": inverse,
+            "G is transposed": wide.mT,
+            "this is what the keys are turned by, G^-T; the queries are turned by G": inverse.mT,
+            "W_Q^T is no inverse of W_Q: its columns are not orthonormal": lambda: w_q.mT @ other_q,
+            "this is the identity: the two heads have the same form, and different factors": torch.eye(rank),
+            "the numbers are divided one by one; G mixes the columns": lambda: (other_q / w_q)[:rank],
+        },
+        what="entry of G",
+        loose=100,
+    )
 
 
 def well_conditioned(case: Case, size: int) -> Tensor:

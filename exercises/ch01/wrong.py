@@ -125,29 +125,34 @@ def with_scale(w_q, w_k, heads):
 # 1.4
 
 
-@wrong("1.4", "transpose forgotten", says="a transpose is due")
-def no_transpose(w_q, w_k, g):
-    return w_q @ g, w_k @ g.inverse()
+@wrong("1.4", "from the other head to the first", says="leads back")
+def backwards(w_q, w_k, other_q, other_k):
+    return torch.linalg.pinv(other_q) @ w_q
 
 
-@wrong("1.4", "both turned alike", says="both are multiplied by G")
-def both(w_q, w_k, g):
-    return w_q @ g, w_k @ g
+@wrong("1.4", "read off the keys as if they were queries", says="what the keys are turned by")
+def from_keys(w_q, w_k, other_q, other_k):
+    return torch.linalg.pinv(w_k) @ other_k
 
 
-@wrong("1.4", "as if G were a rotation", says="for rotations only")
-def rotation(w_q, w_k, g):
-    return w_q @ g, w_k @ g.T
+@wrong("1.4", "a transpose taken for an inverse", says="W_Q^T is no inverse")
+def transpose(w_q, w_k, other_q, other_k):
+    return w_q.T @ other_q
 
 
-@wrong("1.4", "keys left alone", says="cannot undo")
-def keys_left(w_q, w_k, g):
-    return w_q @ g, w_k
+@wrong("1.4", "transposed", says="G is transposed")
+def turned(w_q, w_k, other_q, other_k):
+    return (torch.linalg.pinv(w_q) @ other_q).T
 
 
-@wrong("1.4", "nothing turned", says="W_Q is left as it was")
-def nothing(w_q, w_k, g):
-    return w_q, w_k
+@wrong("1.4", "factors of one form taken for equal", says="different factors")
+def identity(w_q, w_k, other_q, other_k):
+    return torch.eye(w_q.shape[1])
+
+
+@wrong("1.4", "divided number by number", says="G mixes the columns")
+def ratio(w_q, w_k, other_q, other_k):
+    return (other_q / w_q)[: w_q.shape[1]]
 
 
 # 1.5
