@@ -1,0 +1,2 @@
+export const compute = {};
+export default { render({ model, el }) { el.textContent = "prompt_reader"; } };
