@@ -40,7 +40,7 @@ class Explorable(anywidget.AnyWidget):
     def __init_subclass__(cls, **kwargs):
         if "module" in cls.__dict__:  # not in the subclass that ipywidgets makes of each widget
             cls._esm = module_text(cls.module)
-            cls.fields = tuple(cls.class_own_traits(sync=True))
+            cls.fields = [name for name, value in cls.__dict__.items() if isinstance(value, t.TraitType)]
         super().__init_subclass__(**kwargs)
 
     @property
@@ -134,7 +134,8 @@ class PromptReader(Explorable):
     module = "prompt_reader"
     alt = (
         "Explorable: a prompt of pairs x, y that is read token by token. Beside it the true "
-        "weights, the least-squares estimate from the pairs so far, and the error of its next answer, zero from d pairs on."
+        "weights, the least-squares estimate from the pairs so far, and the error of its next answer, which is zero "
+        "from d pairs on."
     )
     d = whole(2, 6, 4)
     seed = whole(0, 2**31 - 1, 1)
