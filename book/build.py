@@ -29,7 +29,7 @@ SOURCES = ("_*.yml", "book/**/*", "chapters/**/*", "exercises/**/*", "tests/*.py
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PROBLEM = re.compile(r"^(?:(?P<where>\S.*?): )?(?P<level>WARNING|ERROR|SEVERE|CRITICAL): (?P<text>.+)$")
-RAISED = re.compile(r"^(?P<error>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$")
+RAISED = re.compile(r"^(?P<error>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)\b(?!.*Traceback \().*)$")
 EXECUTION_FAILED = re.compile(r"Executing notebook failed: (\w+)")
 STEPS = re.compile(r"^(reading sources|preparing documents|copying assets|writing output|build )")
 
@@ -107,22 +107,19 @@ def run_jupyter_book() -> tuple[int, list[str]]:
 
 
 def reason(lines: list[str]) -> str:
-    """Why the build failed, in one line: the chapter that raised, else the first warning, else the last words."""
-    problems = [match for match in map(PROBLEM.match, lines) if match and "Sphinx" not in (match["where"] or "")]
-    for at, line in enumerate(lines):
-        failed = EXECUTION_FAILED.search(line)
-        if failed:
-            page = relative((PROBLEM.match(line)["where"] if PROBLEM.match(line) else "a page") or "a page")
-            raised = [match["error"] for match in map(RAISED.match, lines[at + 1 :]) if match]
-            # nbclient's own error comes first, then the cell, then what the cell raised.
-            own = [error for error in raised if not error.startswith("nbclient.")]
-            return f"{page.split(',')[0]} raised {own[0] if own else failed[1]}"
+    """Why the build failed, in one line: the chapter that raised, else the first warning, else the first error."""
+    problems = [match for match in map(PROBLEM.match, lines) if match]
+    raised = [match["error"] for match in map(RAISED.match, lines) if match]
+    for problem in problems:
+        if EXECUTION_FAILED.search(problem["text"]):
+            page = relative(problem["where"] or "a page").partition(".md")[0]
+            own = next((error for error in raised if not error.startswith("nbclient.")), "an error")
+            return f"{page} raised {own}"
     if problems:
-        first = problems[0]
+        where = relative(problems[0]["where"]) if problems[0]["where"] else "the book"
         others = f" (and {len(problems) - 1} more, listed above)" if len(problems) > 1 else ""
-        return f"{relative(first['where']) if first['where'] else 'the book'}: {first['text']}{others}"
-    last = next((line for line in lines if RAISED.match(line)), "no error was named")
-    return f"jupyter-book stopped: {last} (all that it said is in {LOG.relative_to(ROOT)})"
+        return f"{where}: {problems[0]['text']}{others}"
+    return f"{raised[0] if raised else 'jupyter-book stopped'} (all that was said is in {LOG.relative_to(ROOT)})"
 
 
 def main() -> int:

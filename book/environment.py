@@ -16,9 +16,9 @@ INPUTS = ("requirements.txt", "pyproject.toml", "book/sphinx_ext/pyproject.toml"
 EDITABLE = ("-e", str(ROOT), "-e", str(ROOT / "book" / "sphinx_ext"))
 NO_NETWORK = re.compile(
     r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|Max retries exceeded"
-    r"|Name or service not known|Network is unreachable|ConnectTimeoutError|Connection refused"
+    r"|Name or service not known|Network is unreachable|ConnectTimeoutError|Connection refused|\(from versions: none\)"
 )
-QUIET = ("Requirement already satisfied", "Looking in", "WARNING: Location", "  ")
+PACKAGE = re.compile(r"(?:Collecting (?P<name>\S+)|Processing \S*/(?P<file>[^/\s]+)\.whl)")
 
 
 def stop(reason: str) -> None:
@@ -28,12 +28,12 @@ def stop(reason: str) -> None:
     sys.exit(1)
 
 
-def digest() -> str:
-    """What the environment is made from."""
-    made_from = hashlib.sha256(str(ROOT).encode())
+def made_from() -> str:
+    """What the environment is made from: this folder, and the files that say what goes in."""
+    contents = hashlib.sha256()
     for name in INPUTS:
-        made_from.update((ROOT / name).read_bytes())
-    return made_from.hexdigest()
+        contents.update((ROOT / name).read_bytes())
+    return f"{ROOT}\n{contents.hexdigest()}\n"
 
 
 def pip(*arguments: str) -> None:
@@ -43,8 +43,11 @@ def pip(*arguments: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             said.append(line)
-            if not line.startswith(QUIET):
-                print("   ", line.rstrip()[:110], flush=True)
+            package = PACKAGE.match(line)
+            if package:
+                print("   ", package["name"] or package["file"], flush=True)
+            elif line.startswith("Installing"):
+                print("    installing them", flush=True)
     if process.returncode == 0:
         return
     if NO_NETWORK.search("".join(said)):
@@ -53,20 +56,22 @@ def pip(*arguments: str) -> None:
     stop(f"pip could not install requirements.txt: {errors[-1] if errors else 'see its output above'}")
 
 
-def make() -> None:
-    print(
-        f"==> Making .venv with Python {platform.python_version()} from requirements.txt (once, some minutes)",
-        flush=True,
-    )
-    if not PYTHON.exists():
+def make(stamp: str) -> None:
+    """Install what `requirements.txt` says; into a new environment, unless a whole one is here already."""
+    if not stamp.startswith(f"{ROOT}\n") or not PYTHON.exists():
+        version = platform.python_version()
+        print(f"==> Making .venv with Python {version} from requirements.txt (once; some minutes)", flush=True)
         done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True)
         if done.returncode:
             stop(f"{sys.executable} could not make .venv: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+    else:
+        print("==> Bringing .venv up to date with requirements.txt", flush=True)
     pip("-r", str(ROOT / "requirements.txt"))
     pip("--no-deps", "--no-build-isolation", "--quiet", *EDITABLE)
-    STAMP.write_text(digest())
+    STAMP.write_text(made_from())
 
 
 if __name__ == "__main__":
-    if not (PYTHON.exists() and STAMP.exists() and STAMP.read_text() == digest()):
-        make()
+    found = STAMP.read_text() if STAMP.exists() else ""
+    if found != made_from() or not PYTHON.exists():
+        make(found)
