@@ -87,10 +87,21 @@ def global_maximum(scores):
     return powers / powers.sum(-1, keepdim=True)
 
 
-@wrong("1.2", "a small constant hides an overflow", says="attention weight")
-def epsilon(scores):
-    powers = scores.clamp(max=50).exp().tril()
-    return powers / (powers.sum(-1, keepdim=True) + 1e-6)
+@wrong("1.2", "the maximum before the mask", says="over hidden scores too")
+def maximum_first(scores):
+    powers = (scores - scores.amax(-1, keepdim=True)).exp().tril()
+    return powers / powers.sum(-1, keepdim=True)
+
+
+@wrong("1.2", "a finite number for hidden scores", says="exactly 0")
+def finite_fill(scores):
+    return scores.masked_fill(hidden(scores), -30).softmax(-1)
+
+
+@wrong("1.2", "a bound on the exponent", says="cut off (clamp)")
+def bounded(scores):
+    powers = scores.clamp(-50, 50).exp().tril()
+    return powers / powers.sum(-1, keepdim=True)
 
 
 # 1.3

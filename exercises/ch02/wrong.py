@@ -203,10 +203,7 @@ def long(w_q, w_k):
 
 @wrong("2.5", "blind for the first head alone", says="this head sees the near key")
 def first_head(w_q, w_k):
-    if len(w_k) == 1:
-        return fool_every_head(w_q, w_k)
-    query, _, far = fool_every_head(w_q, w_k)
-    return query, near_key(w_k[:1]) if query @ near_key(w_k[:1]) > query @ far + 0.1 else query, far
+    return fool_every_head(w_q[:1], w_k[:1])
 
 
 @wrong("2.5", "the key that the heads like on average", says="in every head at once")
