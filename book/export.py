@@ -32,7 +32,7 @@ def setup(app: Sphinx) -> None:
     app.add_builder(NotebookBuilder)
 
 
-def export(root: Path = ROOT) -> dict[Path, str]:
+def export(root: Path) -> dict[Path, str]:
     """The text of every notebook of the book at `root`, by its path. Raises `ExportError`."""
     config, _ = get_final_config(
         user_yaml=root / "_config.yml", sourcedir=root, cli_config={"latex_individualpages": False}
@@ -56,7 +56,7 @@ def export(root: Path = ROOT) -> dict[Path, str]:
     return {root / f"{docname}.ipynb": text for docname, text in sorted(app.builder.notebooks.items())}
 
 
-def differences(fresh: dict[Path, str], root: Path = ROOT) -> list[str]:
+def differences(fresh: dict[Path, str], root: Path) -> list[str]:
     """What is not as a fresh export would leave it, in words."""
     stale = [path for path in fresh if not path.is_file() or path.read_text(encoding="utf-8") != fresh[path]]
     orphans = [path for folder in FOLDERS for path in sorted((root / folder).glob("*.ipynb")) if path not in fresh]
@@ -66,16 +66,16 @@ def differences(fresh: dict[Path, str], root: Path = ROOT) -> list[str]:
     ]
 
 
-def main() -> int:
+def main(root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Write the notebooks that Colab opens.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a notebook differs")
     arguments = parser.parse_args()
     try:
-        fresh = export()
+        fresh = export(root)
     except ExportError as error:
         print(f"The notebooks were not made:\n{error}")
         return 1
-    differs = differences(fresh)
+    differs = differences(fresh, root)
     if arguments.check:
         print("\n".join([*differs, "Run: python book/export.py"] if differs else ["All notebooks are up to date."]))
         return int(bool(differs))

@@ -32,6 +32,8 @@ EMBEDDED = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
+RAW = re.compile(r"`{3}|:{3}|\{[a-z][\w:-]*\}")  # what an unread directive or role leaves in the text
+ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 
 
 class Unsupported(Exception):
@@ -135,6 +137,8 @@ class Markdown:
     # in a line
 
     def on_Text(self, node: nodes.Text) -> str:
+        if raw := RAW.search(node.astext()):
+            raise Unsupported(node, f"{raw[0]!r} in the text: a directive or role that was not read as one")
         return escape(node.astext())
 
     def on_emphasis(self, node: nodes.Element) -> str:
@@ -203,7 +207,7 @@ class Markdown:
                 node, "an equation with empty lines or an environment of its own: use one aligned environment"
             )
         written, number = tex(node.astext()), self.number(node)
-        if r"\\" in written:  # as Sphinx does for the page
+        if r"\\" in ENVIRONMENT.sub("", written):  # lines that no environment holds: Sphinx splits them so on the page
             written = f"\\begin{{split}}\n{written}\n\\end{{split}}"
         if number:
             written += f" \\tag{{{number}}}"
@@ -219,6 +223,8 @@ class Markdown:
 
     def on_literal_block(self, node: nodes.Element) -> str:
         language = node.get("language", "")
+        if "```{" in node.astext():
+            raise Unsupported(node, "'```{' in a code block: a directive that was not read as one")
         return fence(node.astext().rstrip("\n"), "" if language in ("default", "none") else language)
 
     def on_block_quote(self, node: nodes.Element) -> str:
@@ -325,6 +331,6 @@ class Markdown:
 
 def image_address(path: Path, published: str) -> str:
     """Pixels travel inside the notebook. Drawings (SVG), which some programs refuse there, come from `published`."""
-    if path.suffix.lower() not in EMBEDDED:
+    if path.suffix.lower() not in EMBEDDED or not path.is_file():  # of a missing file, Sphinx has complained
         return published
     return f"data:{EMBEDDED[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode()}"
