@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .checks import divides, positive_int, positive_ints, require
+from .checks import divides, positive_int, positive_ints, require, shape_of
 from .costs import Cost
 from .window import band
 
@@ -28,9 +28,14 @@ def norm(width: int, enabled: bool) -> nn.Module:
     return nn.LayerNorm(width, bias=False) if enabled else nn.Identity()
 
 
-def head_ranks(ranks: Sequence[int], head_dim: int, length: int | None = None) -> tuple[int, ...]:
+def head_dimension(d_model: int, n_heads: int) -> int:
+    """`d_model / n_heads`, if nothing remains."""
+    return divides("n_heads", n_heads, "d_model", positive_int("d_model", d_model))
+
+
+def head_ranks(ranks: Sequence[int], d_model: int, n_heads: int, length: int | None = None) -> tuple[int, ...]:
     """`ranks` as a tuple, if they are positive and split the features of a head."""
-    ranks = positive_ints("ranks", ranks, length)
+    head_dim, ranks = head_dimension(d_model, n_heads), positive_ints("ranks", ranks, length)
     total = sum(ranks)
     require(total == head_dim, f"ranks must sum to the head dimension {head_dim}, got {ranks}, which sum to {total}")
     return ranks
@@ -50,8 +55,7 @@ class Attention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True):
         super().__init__()
-        self.d_model, self.n_heads = positive_int("d_model", d_model), positive_int("n_heads", n_heads)
-        self.head_dim = divides("n_heads", n_heads, "d_model", d_model)
+        self.d_model, self.n_heads, self.head_dim = d_model, n_heads, head_dimension(d_model, n_heads)
         self.causal, self.qk_norm = causal, qk_norm
         self.value, self.out = linear(d_model, d_model), linear(d_model, d_model)
 
@@ -110,8 +114,8 @@ class Attention(nn.Module):
         raise NotImplementedError
 
     def _check(self, x):
-        fits = x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
-        require(fits, f"x must have shape (batch, seq, d_model = {self.d_model}), got {tuple(x.shape)}")
+        fits = isinstance(x, Tensor) and x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
+        require(fits, f"x must have shape (batch, seq, d_model = {self.d_model}), got {shape_of(x)}")
 
     def _check_head(self, head: int):
         fits = isinstance(head, int) and 0 <= head < self.n_heads

@@ -39,8 +39,9 @@ class BilinearBTTAttention(Attention):
         qk_norm: bool = True,
         clip: bool = True,
     ):
+        btt_rank = positive_int("btt_rank", btt_rank)  # refused before any weight is drawn
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.scale, self.btt_rank, self.clip = d_model**-0.5, positive_int("btt_rank", btt_rank), clip
+        self.scale, self.btt_rank, self.clip = d_model**-0.5, btt_rank, clip
         b = c = most_balanced_divisor(d_model)
         a = d = d_model // c
         self.right = gaussian(n_heads, c, d, b, btt_rank, fan_in=d)
@@ -101,10 +102,11 @@ class BilinearMLRAttention(Attention):
         qk_norm: bool = True,
         clip: bool = True,
     ):
+        ranks = head_ranks(ranks, d_model, n_heads)
+        divides("2^(levels-1)", 2 ** (len(ranks) - 1), "d_model", d_model)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.ranks, self.clip = head_ranks(ranks, self.head_dim), clip
-        self.chunks = [2**level for level in range(len(self.ranks))]
-        divides("2^(levels-1)", self.chunks[-1], "d_model", d_model)
+        self.ranks, self.clip = ranks, clip
+        self.chunks = [2**level for level in range(len(ranks))]
         self.widths = [p * r for p, r in zip(self.chunks, self.ranks, strict=True)]
         shapes = [(n_heads, p, d_model // p, r) for p, r in zip(self.chunks, self.ranks, strict=True)]
         self.query = nn.ParameterList(gaussian(*shape, fan_in=shape[2]) for shape in shapes)

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from .attention import StandardAttention, head_ranks
 from .checks import positive_int, require
 from .costs import Cost
-from .mlr import mlr_attention, mlr_scores
+from .mlr import check_backend, check_level_scales, mlr_attention, mlr_scores
 from .partition import halving_block_sizes
 from .window import band, windowed_attention, windowed_pairs
 
@@ -17,8 +17,9 @@ class SlidingWindowAttention(StandardAttention):
     """Standard scores for the `window` latest keys and the token itself, none beyond (Child et al. 2019)."""
 
     def __init__(self, d_model: int, n_heads: int, *, window: int, causal: bool = True, qk_norm: bool = True):
+        window = positive_int("window", window)  # refused before any weight is drawn
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.window = positive_int("window", window)
+        self.window = window
 
     def visible(self, seq_len: int, device=None):
         return band(seq_len, self.window, self.causal, device)
@@ -53,8 +54,9 @@ class GlobalSlidingWindowAttention(StandardAttention):
         causal: bool = True,
         qk_norm: bool = True,
     ):
+        ranks, window = head_ranks(ranks, d_model, n_heads, 2), positive_int("window", window)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.ranks, self.window = head_ranks(ranks, self.head_dim, 2), positive_int("window", window)
+        self.ranks, self.window = ranks, window
 
     def scores(self, x):
         self._check(x)
@@ -118,9 +120,12 @@ class MLRAttention(StandardAttention):
         level_scales: Sequence[float] | None = None,
         backend: str = "auto",
     ):
+        ranks = head_ranks(ranks, d_model, n_heads)
+        block_sizes = halving_block_sizes(context, len(ranks), "context")
+        check_level_scales(level_scales, len(ranks))
+        check_backend(backend)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.ranks, self.context = head_ranks(ranks, self.head_dim), positive_int("context", context)
-        self.block_sizes = halving_block_sizes(context, len(self.ranks))
+        self.ranks, self.context, self.block_sizes = ranks, context, block_sizes
         self.options = {
             "ranks": self.ranks,
             "block_sizes": self.block_sizes,
@@ -142,10 +147,10 @@ class MLRAttention(StandardAttention):
 
     def _check(self, x):
         super()._check(x)
-        self._check_length(x.shape[1])
+        self._check_length("the length of x", x.shape[1])
 
-    def _check_length(self, seq_len: int):
-        require(seq_len <= self.context, f"x must hold at most context = {self.context} tokens, got {seq_len}")
+    def _check_length(self, name: str, seq_len: int):
+        require(seq_len <= self.context, f"{name} must be at most context = {self.context}, got {seq_len}")
 
     def score_macs(self, seq_len: int) -> int:
         full_and_ragged = ((seq_len // size, size, seq_len % size) for size in self.block_sizes)
@@ -157,5 +162,5 @@ class MLRAttention(StandardAttention):
         return self.n_heads * keys + seq_len * self.d_model
 
     def cost(self, seq_len: int) -> Cost:
-        self._check_length(seq_len)
+        self._check_length("seq_len", seq_len)
         return super().cost(seq_len)

@@ -9,6 +9,11 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def shape_of(value: object) -> str:
+    """What a message says of `value`: the shape of a tensor, else the thing itself."""
+    return str(tuple(value.shape)) if hasattr(value, "shape") else repr(value)
+
+
 def positive_int(name: str, value: object) -> int:
     """`value` as it came, if it is an integer of at least 1."""
     is_int = isinstance(value, int) and not isinstance(value, bool)

@@ -19,7 +19,8 @@ class Cost:
         projection_macs: maps from features to features: queries, keys, values, output.
         score_macs: dot products of queries and keys.
         value_macs: the sums of values under the softmax weights.
-        cached_elements: numbers held after the last token in order to decode the next: keys and values.
+        cached_elements: keys and values that a decoder holds after the last token, in rings of the latest tokens: of
+            each feature as many as the furthest-looking query so far needed, its own token included.
     """
 
     params: int

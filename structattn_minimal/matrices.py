@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import divides, positive_int, positive_ints, require
+from .checks import divides, positive_int, positive_ints, require, shape_of
 
 
 class StructuredMatrix(nn.Module):
@@ -37,7 +37,8 @@ class StructuredMatrix(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """y = M x for each vector along the last axis."""
-        require(x.shape[-1] == self.d_in, f"x must have {self.d_in} features (d_in), got shape {tuple(x.shape)}")
+        fits = isinstance(x, Tensor) and x.shape[-1:] == (self.d_in,)
+        require(fits, f"x must have {self.d_in} features (d_in) along its last axis, got {shape_of(x)}")
         return self.multiply(x)
 
     def multiply(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
@@ -223,11 +224,12 @@ class MLR(StructuredMatrix):
         super().__init__(d_out, d_in)
         self.ranks = positive_ints("ranks", ranks)
         self.blocks = [2**level for level in range(len(self.ranks))]
+        for name, size in (("d_out", d_out), ("d_in", d_in)):
+            divides("2^(levels-1)", self.blocks[-1], name, size)
         self.left, self.right = nn.ParameterList(), nn.ParameterList()
+        fan_in = sum(self.ranks)  # of an output, over all levels, whose outputs add
         for p, r in zip(self.blocks, self.ranks, strict=True):
-            rows = divides("2^(levels-1)", p, "d_out", d_out)
-            columns = divides("2^(levels-1)", p, "d_in", d_in)
-            fan_in = sum(self.ranks)  # of an output, over all levels, whose outputs add
+            rows, columns = d_out // p, d_in // p
             self.left.append(gaussian(p, rows, r, fan_in=fan_in, dtype=dtype, device=device))
             self.right.append(gaussian(p, columns, r, fan_in=columns, dtype=dtype, device=device))
 

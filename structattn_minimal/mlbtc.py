@@ -50,13 +50,15 @@ class MLBTC(StructuredMatrix):
         is_sequence = isinstance(levels, Sequence) and len(levels) > 0
         of_levels = is_sequence and all(isinstance(level, Level) for level in levels)
         require(of_levels, f"levels must be a non-empty sequence of Level, got {levels!r}")
+        for level in levels:
+            divides("Level.blocks * Level.outputs", level.blocks * level.outputs, "d_out", d_out)
+            divides("Level.blocks * Level.inputs", level.blocks * level.inputs, "d_in", d_in)
         self.levels = tuple(levels)
         fan_in = sum(level.inputs * level.rank for level in levels)  # of an output, over all levels, whose outputs add
         self.right, self.left = nn.ParameterList(), nn.ParameterList()
         for level in levels:
             p, c, b, s = level.blocks, level.inputs, level.outputs, level.rank
-            a = divides("Level.blocks * Level.outputs", p * b, "d_out", d_out)
-            d = divides("Level.blocks * Level.inputs", p * c, "d_in", d_in)
+            a, d = d_out // (p * b), d_in // (p * c)
             self.right.append(gaussian(p, c, d, b, s, fan_in=d, dtype=dtype, device=device))
             self.left.append(gaussian(p, b, c, s, a, fan_in=fan_in, dtype=dtype, device=device))
 
@@ -143,6 +145,7 @@ def _(matrix: MLR) -> MLBTC:
 
 def butterfly_factors(matrix: Butterfly) -> list[MLBTC]:
     """B_1, ..., B_log2(d), one member of the family each; their product, last factor leftmost, is the butterfly."""
+    require(isinstance(matrix, Butterfly), f"matrix must be a Butterfly, got {type(matrix).__name__}")
     d = matrix.d_in
 
     def factor(k: int) -> MLBTC:

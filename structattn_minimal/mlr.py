@@ -9,6 +9,7 @@ at a pair's level twice, holds no T x T tensor, and recomputes each tile of scor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -69,7 +70,7 @@ def mlr_attention(
 
     Source: Kuang et al. 2025 ("MLR attention").
     """
-    q, k, v = _as_under_autocast(q, k, v)
+    q, k, v = _floating_tensors(q=q, k=k, v=v)
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= TILE_SIZE):
@@ -90,16 +91,37 @@ def mlr_scores(
     level_scales: Sequence[float] | Float[Tensor, " levels"] | None = None,
 ) -> Float[Tensor, "*batch heads seq seq"]:
     """The logits S of equation (1) themselves, -inf where masked. Arguments and errors as in `mlr_attention`."""
+    q, k = _floating_tensors(q=q, k=k)
     hierarchy = _hierarchy(q, k, q, ranks, block_sizes, normalize_levels, causal, level_scales, "dense")
     return _definition(_scale_levels(q, hierarchy.ranks, level_scales), k, hierarchy)
 
 
-def _as_under_autocast(*tensors):
-    """In the dtype of `torch.autocast` where that is on, as torch's own attention does."""
-    device_type = tensors[0].device.type
-    if not torch.is_autocast_enabled(device_type):
-        return tensors
-    return tuple(t if t.dtype == torch.float64 else t.to(torch.get_autocast_dtype(device_type)) for t in tensors)
+def _floating_tensors(**tensors):
+    """The tensors, checked; in the dtype of `torch.autocast` where that is on, as torch's own attention does."""
+    for name, t in tensors.items():
+        floating = isinstance(t, Tensor) and t.is_floating_point()
+        require(floating, f"{name} must be a tensor of floating-point numbers, got {getattr(t, 'dtype', t)!r}")
+
+    def as_under_autocast(t):
+        on = torch.is_autocast_enabled(t.device.type) and t.dtype != torch.float64
+        return t.to(torch.get_autocast_dtype(t.device.type)) if on else t
+
+    return map(as_under_autocast, tensors.values())
+
+
+def check_level_scales(level_scales, n_levels: int) -> None:
+    """Refuse anything but None, `n_levels` numbers, or a tensor of them."""
+    if isinstance(level_scales, Tensor):
+        fit = level_scales.shape == (n_levels,)
+    else:
+        numbers = isinstance(level_scales, Sequence) and all(isinstance(scale, Real) for scale in level_scales)
+        fit = level_scales is None or (numbers and len(level_scales) == n_levels)
+    require(fit, f"level_scales must be {n_levels} numbers, one a level, got {level_scales!r}")
+
+
+def check_backend(backend: object) -> None:
+    """Refuse a name that is not in `BACKENDS`."""
+    require(backend in BACKENDS, f"backend must be one of {BACKENDS}, got {backend!r}")
 
 
 def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend) -> Hierarchy:
@@ -112,11 +134,10 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     ranks, (seq_len, d) = positive_ints("ranks", ranks), q.shape[-2:]
     require(seq_len > 0, "q must hold at least one token, got a sequence of length 0")
     require(sum(ranks) == d, f"ranks must sum to the feature dimension d = {d}, got {ranks}, which sum to {sum(ranks)}")
-    scales_fit = level_scales is None or len(level_scales) == len(ranks)
-    require(scales_fit, f"level_scales must have one entry a level, {len(ranks)}, got {level_scales!r}")
-    require(backend in BACKENDS, f"backend must be one of {BACKENDS}, got {backend!r}")
+    check_level_scales(level_scales, len(ranks))
+    check_backend(backend)
     if block_sizes is None:
-        block_sizes = halving_block_sizes(seq_len, len(ranks))
+        block_sizes = halving_block_sizes(seq_len, len(ranks), "without block_sizes the sequence length")
     return Hierarchy(ranks, check_block_sizes(block_sizes, seq_len, len(ranks)), normalize_levels, causal)
 
 

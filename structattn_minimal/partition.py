@@ -5,6 +5,7 @@ Level 1 is one block that holds all tokens. Two positions *share* a level if the
 blocks nest, a pair that shares level l shares every coarser level too: how many levels it shares says all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,19 +16,18 @@ from torch import Tensor
 from .checks import positive_int, positive_ints, require
 
 
-def halving_block_sizes(seq_len: int, n_levels: int) -> tuple[int, ...]:
-    """The paper's hierarchy: 2^(l-1) blocks of `seq_len` / 2^(l-1) tokens at level l (Kuang et al. 2025)."""
-    positive_int("seq_len", seq_len)
+def halving_block_sizes(seq_len: int, n_levels: int, name: str = "seq_len") -> tuple[int, ...]:
+    """The paper's hierarchy: 2^(l-1) blocks of `seq_len` / 2^(l-1) tokens at level l (Kuang et al. 2025).
+
+    `name` is what an error calls the length.
+    """
+    positive_int(name, seq_len)
     finest = 2 ** (positive_int("n_levels", n_levels) - 1)
-    require(
-        seq_len % finest == 0,
-        f"seq_len must be a multiple of 2^(levels-1) = {finest} for the default blocks, got {seq_len}; "
-        "pass block_sizes for any other length",
-    )
+    require(seq_len % finest == 0, f"{name} must be a multiple of 2^(levels-1) = {finest}, got {seq_len}")
     return tuple(seq_len >> level for level in range(n_levels))
 
 
-def check_block_sizes(block_sizes: tuple[int, ...], seq_len: int, n_levels: int) -> tuple[int, ...]:
+def check_block_sizes(block_sizes: Sequence[int], seq_len: int, n_levels: int | None = None) -> tuple[int, ...]:
     """`block_sizes` if they nest, coarse to fine, and the first covers the sequence; the last block may be ragged."""
     sizes = positive_ints("block_sizes", block_sizes, n_levels)
     require(sizes[0] >= seq_len, f"block_sizes[0] must be at least the sequence length {seq_len}, got {sizes[0]}")
@@ -43,9 +43,9 @@ def same_block(
     return (q_pos // block_size)[:, None] == k_pos // block_size
 
 
-def shared_levels(seq_len: int, block_sizes: tuple[int, ...]) -> Int[Tensor, "seq seq"]:
+def shared_levels(seq_len: int, block_sizes: Sequence[int]) -> Int[Tensor, "seq seq"]:
     """How many levels each pair of positions shares: 1 for far pairs, all levels for near ones."""
-    sizes = check_block_sizes(block_sizes, positive_int("seq_len", seq_len), len(block_sizes))
+    sizes = check_block_sizes(block_sizes, positive_int("seq_len", seq_len))
     position = torch.arange(seq_len)
     return torch.stack([same_block(position, position, size) for size in sizes]).sum(0)
 

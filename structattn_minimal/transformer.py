@@ -1,6 +1,7 @@
 """One GPT for tokens and for vectors, with any kind of attention: pre-norm, no biases, learned positions."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -35,7 +36,7 @@ class GPTConfig:
         attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`.
         expansion: width of the feed-forward layer over `d_model`.
 
-    Raises `ValueError` for an unknown kind, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
+    Raises `ValueError` for an unknown kind or options that do not fit it, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
     """
 
     n_layers: int
@@ -64,6 +65,20 @@ class GPTConfig:
                 positive_int(name, value)
         known = tuple(ATTENTION_KINDS)
         require(self.attention in known, f"attention must be one of {known}, got {self.attention!r}")
+        self._check_options()
+
+    def options(self) -> dict:
+        """`attention_options`, and the context for the kind that asks for it."""
+        return ({"context": self.context} if self.attention == "mlr" else {}) | self.attention_options
+
+    def _check_options(self):
+        options, kind = self.attention_options, ATTENTION_KINDS[self.attention]
+        require(isinstance(options, dict), f"attention_options must be a dict, got {options!r}")
+        try:
+            with torch.device("meta"):  # a layer without numbers
+                kind(self.d_model, self.n_heads, **self.options())
+        except TypeError as error:
+            raise ValueError(f"attention_options must fit {kind.__name__}, got {options!r}: {error}") from None
 
 
 class FeedForward(nn.Module):
@@ -82,11 +97,8 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        options = dict(config.attention_options)
-        if config.attention == "mlr":
-            options.setdefault("context", config.context)
         self.attention_norm = nn.LayerNorm(config.d_model, bias=False)
-        self.attention = ATTENTION_KINDS[config.attention](config.d_model, config.n_heads, **options)
+        self.attention = ATTENTION_KINDS[config.attention](config.d_model, config.n_heads, **config.options())
         self.feed_forward_norm = nn.LayerNorm(config.d_model, bias=False)
         self.feed_forward = FeedForward(config.d_model, config.expansion)
 
@@ -141,10 +153,11 @@ class GPT(nn.Module):
         Each step runs the whole sequence again. Raises `ValueError` if the result would exceed `context`.
         """
         require(self.config.vocab_size is not None, "generate needs a GPT of tokens (vocab_size), this one has d_in")
+        self._check(tokens, "tokens")
         total = tokens.shape[1] + positive_int("max_new_tokens", max_new_tokens)
         context = self.config.context
         require(total <= context, f"max_new_tokens must keep within context = {context}, got {total} tokens in all")
-        require(temperature >= 0, f"temperature must be at least 0, got {temperature}")
+        require(isinstance(temperature, Real) and temperature >= 0, f"temperature must be at least 0, got {temperature}")
         for _ in range(max_new_tokens):
             logits = self(tokens)[:, -1]
             if temperature == 0:
@@ -154,12 +167,14 @@ class GPT(nn.Module):
             tokens = torch.cat([tokens, new], dim=1)
         return tokens
 
-    def _check(self, inputs):
+    def _check(self, inputs, name: str = "inputs"):
         context, d_in = self.config.context, self.config.d_in
         if d_in is None:
-            ok, wanted = inputs.ndim == 2 and not inputs.is_floating_point(), "integers of shape (batch, seq)"
+            ends, floating, wanted = (), False, "integers of shape (batch, seq)"
         else:
-            ok, wanted = inputs.ndim == 3 and inputs.shape[-1] == d_in, f"vectors of shape (batch, seq, d_in = {d_in})"
-        require(ok, f"inputs must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
+            ends, floating, wanted = (d_in,), True, f"vectors of shape (batch, seq, d_in = {d_in})"
+        require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {inputs!r}")
+        fit = inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends and inputs.is_floating_point() == floating
+        require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
         length = inputs.shape[1]
-        require(1 <= length <= context, f"inputs must hold 1 to context = {context} positions, got {length}")
+        require(1 <= length <= context, f"{name} must hold 1 to context = {context} positions, got {length}")

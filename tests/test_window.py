@@ -1,0 +1,50 @@
+"""Windowed attention in chunks is attention under a T x T band."""
+
+import torch
+from drawing import assert_close, randn, sizes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from structattn_minimal.window import band, windowed_attention, windowed_pairs
+
+
+def under_a_mask(q, k, v, window, causal, scale):
+    T = q.shape[-2]
+    S = scale * q @ k.mT
+    for i in range(T):
+        for j in range(T):
+            if j > i + (0 if causal else window) or j < i - window:
+                S[..., i, j] = float("-inf")
+    return S.softmax(-1) @ v
+
+
+@settings(max_examples=60)
+@given(
+    seq_len=sizes(16), window=sizes(18), causal=st.booleans(), batch=st.lists(sizes(2), max_size=2), d_v=sizes(4)
+)
+def test_chunks_equal_a_mask(seq_len, window, causal, batch, d_v):
+    q, k, v = (randn(*batch, seq_len, width).requires_grad_() for width in (3, 3, d_v))
+    expected = under_a_mask(q, k, v, window, causal, 0.7)
+    out = windowed_attention(q, k, v, window, causal=causal, scale=0.7)
+    assert_close(out, expected)
+    upstream = randn(*out.shape)
+    ours, theirs = (torch.autograd.grad(y, (q, k, v), upstream) for y in (out, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert not a.isnan().any()
+        assert_close(a, b)
+
+
+def test_a_query_sees_itself_and_window_earlier_keys():
+    causal, both = band(6, 2, causal=True), band(6, 2, causal=False)
+    assert causal.sum(1).tolist() == [1, 2, 3, 3, 3, 3]
+    assert both.sum(1).tolist() == [3, 4, 5, 5, 4, 3]
+    assert causal[5].tolist() == [False, False, False, True, True, True]
+
+
+@given(seq_len=sizes(40), window=sizes(8), causal=st.booleans())
+def test_windowed_pairs_are_those_that_chunks_multiply(seq_len, window, causal):
+    q, k, v = (randn(seq_len, 2) for _ in range(3))
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        windowed_attention(q, k, v, window, causal=causal, scale=1.0)
+    assert counter.get_total_flops() == 2 * (2 + 2) * windowed_pairs(seq_len, window, causal)
