@@ -95,8 +95,12 @@ class Case:
         *,
         what: str = "answer",
         loose: float = 1.0,
+        otherwise: str | None = None,
     ) -> None:
-        """Raise a `Mistake` unless `got` is `want`; `near` names wrong answers by what they compute."""
+        """Raise a `Mistake` unless `got` is `want`.
+
+        `near` names wrong answers by what they compute, `otherwise` is the likely mistake if none is recognised.
+        """
         dtype = got.dtype if isinstance(got, Tensor) else self.dtype
         want = want.double()
         near = {likely: value() if callable(value) else value for likely, value in (near or {}).items()}
@@ -108,7 +112,8 @@ class Case:
                     raise Mistake(self.difference(got.double(), want, what), likely)
         number = self.tensor(got, want.shape, what)
         if not self.close(number, want, dtype, loose):
-            raise Mistake(self.difference(number, want, what), self.general(number, want, dtype, loose))
+            likely = self.general(number, want, dtype, loose) or otherwise
+            raise Mistake(self.difference(number, want, what), likely)
 
     def alike(self, got: Tensor, value: Tensor, dtype: torch.dtype, loose: float) -> bool:
         """Close, with nan and inf in the same places."""

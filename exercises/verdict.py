@@ -97,6 +97,8 @@ def judge(exercise: Exercise, call: Callable, seed: int, cases: int | None = Non
             return verdict("raised", f"{error}\n{tried(exercise, case, given)}")
         except Gone as error:
             return verdict(error.state, str(error))
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            return verdict("wrong", f"The answer cannot be judged: {error}\n{tried(exercise, case, given)}")
     seconds = time.perf_counter() - start
     return verdict("right", f"{count} random cases, {seconds:.2f} s (seeds {seed} to {seed + count - 1}).")
 
