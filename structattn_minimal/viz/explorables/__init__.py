@@ -138,8 +138,8 @@ class PromptReader(Explorable):
         "from d pairs on."
     )
     d = whole(2, 6, 4)
-    seed = whole(0, 2**31 - 1, 1)
-    position = whole(0, 24, 1)
+    seed = whole(0, 2**31 - 1, 18)
+    position = whole(0, 24, 5)
     noise = number(0, 1, 0)
 
     def __init__(self, **kwargs):
