@@ -71,12 +71,19 @@ class Attention(nn.Module):
         q, k = self.queries_keys(x)
         return (self.scale * q @ k.mT).masked_fill(~self.visible(x.shape[1], x.device), float("-inf"))
 
-    def queries_keys(self, x):
-        """Queries and keys, each (B, H, T, width of the dot product)."""
+    def queries_keys(
+        self, x: Float[Tensor, "batch seq d_model"]
+    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch heads seq width"]]:
+        """Queries and keys, as wide as the features that a dot product sums."""
         raise NotImplementedError
 
-    def attend(self, q, k, v):
-        """softmax(S) V. (B, H, T, *) -> (B, H, T, r)"""
+    def attend(
+        self,
+        q: Float[Tensor, "batch heads seq width"],
+        k: Float[Tensor, "batch heads seq width"],
+        v: Float[Tensor, "batch heads seq head_dim"],
+    ) -> Float[Tensor, "batch heads seq head_dim"]:
+        """softmax(S) V for each head."""
         return scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
 
     def visible(self, seq_len: int, device=None) -> Bool[Tensor, "seq seq"]:

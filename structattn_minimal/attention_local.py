@@ -1,8 +1,11 @@
 """Attention whose structure is in the score matrix: what a pair costs depends on how far apart its tokens are."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from .attention import StandardAttention, head_ranks
@@ -58,7 +61,7 @@ class GlobalSlidingWindowAttention(StandardAttention):
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
         self.ranks, self.window = ranks, window
 
-    def scores(self, x):
+    def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
         self._check(x)
         q, k = self.queries_keys(x)
         windows = (x.shape[1], self.window)  # the global part sees the whole sequence
@@ -78,7 +81,7 @@ class GlobalSlidingWindowAttention(StandardAttention):
     def _parts(self, features):
         return features.split(self.ranks, dim=-1)
 
-    def to_dense(self, head: int):
+    def to_dense(self, head: int) -> NoReturn:
         raise ValueError("GlobalSlidingWindowAttention scores a pair with two forms; there is no single matrix M")
 
     def score_macs(self, seq_len: int) -> int:
@@ -135,14 +138,14 @@ class MLRAttention(StandardAttention):
         }
         self.backend = backend
 
-    def scores(self, x):
+    def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
         self._check(x)
         return mlr_scores(*self.queries_keys(x), **self.options)
 
     def attend(self, q, k, v):
         return mlr_attention(q, k, v, **self.options, backend=self.backend)
 
-    def to_dense(self, head: int):
+    def to_dense(self, head: int) -> NoReturn:
         raise ValueError("MLRAttention scores a pair by its distance too; there is no single matrix M")
 
     def _check(self, x):

@@ -36,7 +36,8 @@ class GPTConfig:
         attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`.
         expansion: width of the feed-forward layer over `d_model`.
 
-    Raises `ValueError` for an unknown kind or options that do not fit it, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
+    Raises `ValueError` for an unknown kind, for options that do not fit it, and unless exactly one of `vocab_size` and
+    (`d_in`, `d_out`) is given.
     """
 
     n_layers: int
@@ -157,7 +158,8 @@ class GPT(nn.Module):
         total = tokens.shape[1] + positive_int("max_new_tokens", max_new_tokens)
         context = self.config.context
         require(total <= context, f"max_new_tokens must keep within context = {context}, got {total} tokens in all")
-        require(isinstance(temperature, Real) and temperature >= 0, f"temperature must be at least 0, got {temperature}")
+        fits = isinstance(temperature, Real) and temperature >= 0
+        require(fits, f"temperature must be at least 0, got {temperature}")
         for _ in range(max_new_tokens):
             logits = self(tokens)[:, -1]
             if temperature == 0:

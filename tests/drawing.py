@@ -46,7 +46,10 @@ def levels_of(draw, d_out, d_in, least=1):
 
 
 def matrix(draw, family, least=1):
-    """A random member of `family`, its shape from Hypothesis's `draw`; its sums run over at least `least` terms (a FLOP counter overlooks sums of one)."""
+    """A random member of `family`, its shape from Hypothesis's `draw`.
+
+    Its sums run over at least `least` terms: a FLOP counter overlooks sums of one.
+    """
     n, two = sizes(5, least), pairs(4, least)
     if family == "LowRank":
         return sa.LowRank(draw(n), draw(n), draw(n), **F64)

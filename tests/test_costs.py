@@ -1,7 +1,6 @@
 """Costs in closed form, against the parameters, a FLOP counter on the code that runs, and a decoder's bookkeeping."""
 
 import pytest
-import torch
 from drawing import randn
 from layers import CONTEXT, KINDS, D, H, layer
 from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -169,7 +169,9 @@ class NoWork(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("call", "argument", "got", "wanted"), WRONG, ids=[f"{i}-{argument.strip()}" for i, (_, argument, *_) in enumerate(WRONG)]
+    ("call", "argument", "got", "wanted"),
+    WRONG,
+    ids=[f"{i}-{argument.strip()}" for i, (_, argument, *_) in enumerate(WRONG)],
 )
 def test_a_wrong_call_gets_a_value_error_that_names_it(call, argument, got, wanted, unchecked):
     with NoWork(), pytest.raises(ValueError, match=re.escape(argument)) as error:

@@ -20,9 +20,7 @@ def under_a_mask(q, k, v, window, causal, scale):
 
 
 @settings(max_examples=60)
-@given(
-    seq_len=sizes(16), window=sizes(18), causal=st.booleans(), batch=st.lists(sizes(2), max_size=2), d_v=sizes(4)
-)
+@given(seq_len=sizes(16), window=sizes(18), causal=st.booleans(), batch=st.lists(sizes(2), max_size=2), d_v=sizes(4))
 def test_chunks_equal_a_mask(seq_len, window, causal, batch, d_v):
     q, k, v = (randn(*batch, seq_len, width).requires_grad_() for width in (3, 3, d_v))
     expected = under_a_mask(q, k, v, window, causal, 0.7)
