@@ -1,7 +1,7 @@
 """The live task of chapter 2: one attention layer learns to return the value of the nearest other key.
 
 A prompt holds n points on a sphere, each with a value y_j ~ N(0, 1). The target of point i is the value of its nearest
-other point. A layer answers sum_h o_h softmax_j(x_i^T M_h x_j / sqrt(d)) y_j, point i itself masked out. Layers differ
+other point. A layer answers sum_h b_h softmax_j(x_i^T M_h x_j / sqrt(d)) y_j, point i itself masked out. Layers differ
 in the form of M_h alone. Many of them, scorers times seeds, are trained at once: their heads lie in one batch.
 
     python -m structattn_minimal.experiments.nearest --out book/results/nearest.json
@@ -21,9 +21,10 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from ..matrices import BTT, MLR, LowRank, StructuredMatrix
 from .low_rank import sphere
+from .records import write_record
 
 WIDTH, POINTS, PROMPTS = 16, 32, 8  # d, n, and the prompts of a training step
-SWEPT_RATES = (0.01, 0.03, 0.06, 0.12, 0.25)
+SWEPT_RATES = (0.03, 0.06, 0.12, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Scorer:
 
     @property
     def params(self) -> int:
-        """Of all its M_h. The output weights o_h, one a head, are not counted."""
+        """Of all its M_h. The output weights b_h, one a head, are not counted."""
         return self.heads * self.matrix().num_params
 
     @property
@@ -140,7 +141,7 @@ class Population:
         return per_seed[(torch.arange(len(self)) if models is None else models) % len(self.seeds)]
 
     def weights(self, x: Float[Tensor, "seeds batch n d"]) -> Float[Tensor, "models batch n n"]:
-        """sum_h o_h softmax(x_i^T M_h x_j / sqrt(d)) of each layer, on the prompts of its seed."""
+        """sum_h b_h softmax(x_i^T M_h x_j / sqrt(d)) of each layer, on the prompts of its seed."""
         x = self.of_models(x, self.model)  # (heads, batch, n, d)
         own = x.split([len(output) for output in self.outputs])
         keys = [
@@ -162,12 +163,12 @@ def train(
     population: Population,
     learning_rates: Sequence[float],
     *,
-    steps: int = 600,
+    steps: int = 400,
     relations: Float[Tensor, "seeds d d"] | None = None,
     report: Callable[[int, Float[Tensor, "scorers seeds"]], None] | None = None,
 ) -> None:
     """Adam, with fresh prompts at every step. The learning rate of each scorer rises for 20 steps and falls along a
-    cosine to zero. `report(step, errors)` hears the errors on each step's prompts."""
+    cosine to zero. `report(steps, errors)` hears, after so many steps, the errors on the last one's prompts."""
     stacks = zip(population.stacks, population.outputs, learning_rates, strict=True)
     groups = [{"params": [*params.values(), output], "lr": lr} for (_, params), output, lr in stacks]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
@@ -182,7 +183,7 @@ def train(
         optimiser.step()
         schedule.step()
         if report:
-            report(step, errors.detach().unflatten(0, (-1, len(population.seeds))))
+            report(step + 1, errors.detach().unflatten(0, (-1, len(population.seeds))))
 
 
 @torch.no_grad()
@@ -201,7 +202,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def ceiling(rank: int, *, batch: int = 128, seed: int = 0) -> float:
+def ceiling(rank: int, *, batch: int = 64, seed: int = 0) -> float:
     """The error of one head with M = c P_r, a projection on r coordinates, at the best sharpness and output weight."""
     x, nearest = Prompts([seed], fresh=True).draw(batch)
     scores = x[..., :rank] @ x[..., :rank].mT / sqrt(WIDTH)
@@ -211,13 +212,17 @@ def ceiling(rank: int, *, batch: int = 128, seed: int = 0) -> float:
         hit = weights.gather(-1, nearest[..., None]).mean().item()
         return 1 - hit**2 / weights.square().sum(-1).mean().item()  # at the output weight hit / mean |w|^2
 
-    return min(best_error(2 ** (k / 4)) for k in range(-12, 41))
+    return min(best_error(2 ** (k / 3)) for k in range(-3, 31))  # 1/2 to 1024
 
 
 def rotations(seeds: Sequence[int]) -> Float[Tensor, "seeds d d"]:
     """A random rotation (or reflection) for each seed: the relation of the control experiment."""
     gaussians = [torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(10_000 + seed)) for seed in seeds]
     return torch.linalg.qr(torch.stack(gaussians))[0]
+
+
+def rounded(number: Float[Tensor, ""]) -> float:
+    return round(number.item(), 3)
 
 
 def sweep(scorers: dict[str, Scorer], seeds: Sequence[int], steps: int, rotated: bool) -> dict[str, dict[str, float]]:
@@ -228,7 +233,7 @@ def sweep(scorers: dict[str, Scorer], seeds: Sequence[int], steps: int, rotated:
         train(population, [rate] * len(scorers), steps=steps, relations=relations)
         errors, _ = evaluate(population, relations=relations)
         for name, error in zip(scorers, errors.mean(1).tolist(), strict=True):
-            table[name][str(rate)] = error
+            table[name][str(rate)] = round(error, 4)
         print(f"  learning rate {rate} done", flush=True)
     return table
 
@@ -244,8 +249,8 @@ def compare(
     return {
         name: {
             **{"heads": scorer.heads, "params": scorer.params, "rank": scorer.rank, "learning_rate": rates[name]},
-            **{"error": error.mean().item(), "sd": error.std().item(), "hits": hits.mean().item()},
-            "errors": error.tolist(),
+            **{"error": rounded(error.mean()), "sd": rounded(error.std()), "hits": rounded(hits.mean())},
+            "errors": [rounded(one) for one in error],
         }
         for (name, scorer), error, hits in rows
     }
@@ -255,10 +260,8 @@ def main() -> None:
     parser = ArgumentParser(description="Chapter 2's comparison: learning rates swept, then fresh seeds.")
     parser.add_argument("--out", required=True, help="the record to write, book/results/nearest.json")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     args = parser.parse_args()
-    from .records import write_record
-
     start, seeds, sweep_seeds = perf_counter(), range(args.seeds), (100, 101)
     jobs = {  # name: scorers, whether the relation is a rotation, seeds
         "main": (EQUAL_BUDGET | SINGLE_HEADS, False, seeds),
@@ -274,7 +277,7 @@ def main() -> None:
         table = results["sweeps"][job] = sweep(scorers, sweep_seeds, args.steps, rotated)
         rates = {name: float(min(row, key=row.get)) for name, row in table.items()}
         results[job] = compare(scorers, rates, job_seeds, args.steps, rotated)
-    results["ceiling"] = {f"r{r}": ceiling(r) for r in (1, 2, 4, 8, 12, 14, 15, 16)}
+    results["ceiling"] = {f"r{r}": round(ceiling(r), 4) for r in (1, 2, 4, 8, 12, 14, 15, 16)}
     write_record(args.out, results, command=f"python -m {__spec__.name} --out {args.out}", seeds=[*sweep_seeds, *seeds])
 
 

@@ -1,0 +1,64 @@
+"""Records of runs: numbers, and where they came from. The prose of the book takes its results from them."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+START = perf_counter()  # this module is imported when a run begins
+
+
+def write_record(path: str | Path, results: dict, *, command: str, seeds: Sequence[int]) -> None:
+    """Write `results` as JSON, with the commit, command, seeds, hardware, versions and wall time of this run.
+
+    Raises `ValueError` if a result bears the name of one of those fields.
+    """
+    origin = {
+        "commit": commit(),
+        "command": command,
+        "seeds": list(seeds),
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "book": book_version()},
+        "wall_seconds": round(perf_counter() - START, 1),
+    }
+    if shared := origin.keys() & results.keys():
+        raise ValueError(f"results must not be called {sorted(shared)}: the record itself writes these fields")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(origin | results, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """The commit that runs, with "-dirty" where this package differs from it."""
+    here = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", str(here)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git checkout)"
+
+
+def hardware() -> str:
+    """The processor, the cores and threads that torch used, and the accelerator if there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.machine()
+    cpu = f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads"
+    return f"{cpu}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else cpu
+
+
+def book_version() -> str:
+    try:
+        return version("structattn-minimal")
+    except PackageNotFoundError:
+        return "not installed"
