@@ -91,7 +91,8 @@ def run_jupyter_book() -> tuple[int, list[str]]:
     jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
     command = [jupyter_book, "build", str(ROOT), "--all", "-W", "-n", "--keep-going"]
     lines = []
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    # Threads of torch that wait do not spin: on a busy machine, spinning makes training many times slower.
+    environment = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     with (
         LOG.open("w", encoding="utf-8") as log,
         subprocess.Popen(
@@ -106,20 +107,29 @@ def run_jupyter_book() -> tuple[int, list[str]]:
     return process.returncode, lines
 
 
+def raised_by(page: str, kind: str, said: list[str]) -> str:
+    """What a page's failing cell raised: the first error of its own, or nbclient's (a cell that took too long)."""
+    errors = [match["error"] for match in map(RAISED.match, said) if match]
+    if kind == "CellExecutionError":
+        errors = [error for error in errors if not error.startswith("nbclient.")]
+    else:
+        errors = [error.rpartition("exceptions.")[2] for error in errors if kind in error]
+    return f"{page} raised {errors[0] if errors else kind}"
+
+
 def reason(lines: list[str]) -> str:
-    """Why the build failed, in one line: the chapter that raised, else the first warning, else the first error."""
-    problems = [match for match in map(PROBLEM.match, lines) if match]
-    raised = [match["error"] for match in map(RAISED.match, lines) if match]
-    for problem in problems:
-        if EXECUTION_FAILED.search(problem["text"]):
-            page = relative(problem["where"] or "a page").partition(".md")[0]
-            own = next((error for error in raised if not error.startswith("nbclient.")), "an error")
-            return f"{page} raised {own}"
+    """Why the build failed, in one line: the page that raised, else the first warning, else the first error."""
+    problems = [(at, match) for at, match in enumerate(map(PROBLEM.match, lines)) if match]
+    for at, problem in problems:
+        failed = EXECUTION_FAILED.search(problem["text"])
+        if failed:
+            return raised_by(relative(problem["where"] or "a page").partition(".md")[0], failed[1], lines[at:])
     if problems:
-        where = relative(problems[0]["where"]) if problems[0]["where"] else "the book"
+        first = problems[0][1]
         others = f" (and {len(problems) - 1} more, listed above)" if len(problems) > 1 else ""
-        return f"{where}: {problems[0]['text']}{others}"
-    return f"{raised[0] if raised else 'jupyter-book stopped'} (all that was said is in {LOG.relative_to(ROOT)})"
+        return f"{relative(first['where']) if first['where'] else 'the book'}: {first['text']}{others}"
+    error = next((match["error"] for match in map(RAISED.match, lines) if match), "jupyter-book stopped")
+    return f"{error} (all that was said is in {LOG.relative_to(ROOT)})"
 
 
 def main() -> int:

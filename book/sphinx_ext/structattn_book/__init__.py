@@ -1,8 +1,8 @@
 """The book's Sphinx extension: recorded results, equations tied to code, figures that need no network."""
 
-from . import browser_files, computed_by, explorable, images, results, status
+from . import browser_files, computed_by, explorable, images, results, status, tidy
 
-PARTS = (browser_files, computed_by, explorable, images, results, status)
+PARTS = (browser_files, computed_by, explorable, images, results, status, tidy)
 
 
 def setup(app):

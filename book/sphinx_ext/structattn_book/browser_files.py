@@ -1,9 +1,21 @@
-"""Scripts that a page needs come from this site, and only to the pages that need them."""
+"""What a browser gets besides pages: scripts from this site, only where they are needed, and a front door."""
 
+from html import escape
 from importlib import resources
 from pathlib import Path
 from shutil import copyfile
 
+FRONT_DOOR = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="0; url={first}">
+<title>{title}</title>
+</head>
+<body><main><h1>{title}</h1><p><a href="{first}">Open the book</a></p></main></body>
+</html>
+"""
 NEEDED_BY = {'class="plotly-figure"': "plotly-figures.js", 'class="explorable"': "explorable-host.js"}
 
 
@@ -25,6 +37,15 @@ def copy_plotly(app, error):
         copyfile(source, target / "plotly.min.js")
 
 
+def open_front_door(app, error):
+    """`index.html` at the root leads to the first page, which lies in a folder."""
+    index = Path(app.outdir) / "index.html"
+    if not error and app.builder.format == "html" and not index.exists():
+        first = app.builder.get_target_uri(app.config.root_doc)
+        index.write_text(FRONT_DOOR.format(title=escape(app.config.html_title), first=first), encoding="utf-8")
+
+
 def setup(app):
     app.connect("html-page-context", add_needed_scripts)
     app.connect("build-finished", copy_plotly)
+    app.connect("build-finished", open_front_door, priority=400)  # sphinx-external-toc's own has no title

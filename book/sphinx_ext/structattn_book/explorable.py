@@ -1,6 +1,6 @@
 """Explorables on a page without a kernel: the same ES module that anywidget runs, hosted by `explorable-host.js`."""
 
-from importlib import import_module, resources
+from importlib import import_module
 
 from docutils import nodes
 from myst_nb.core.render import MimeRenderPlugin
@@ -12,13 +12,8 @@ from .html import attribute, json_script, script
 logger = logging.getLogger(__name__)
 
 MIME = "application/vnd.structattn.explorable+json"
+PACKAGE = "structattn_minimal.viz.explorables"
 NEEDS_JAVASCRIPT = "<noscript><p>This explorable needs JavaScript.</p></noscript>"
-
-
-def module_text(name: str) -> str:
-    """The module as anywidget gets it: the shared controls, then the explorable. Raises `FileNotFoundError`."""
-    folder = resources.files("structattn_minimal.viz.explorables")
-    return "\n".join(folder.joinpath(file).read_text(encoding="utf-8") for file in ("controls.js", f"{name}.js"))
 
 
 def explorable_html(name: str, state: dict, alt: str) -> str:
@@ -30,8 +25,8 @@ def explorable_html(name: str, state: dict, alt: str) -> str:
 
 
 def module_html(name: str) -> str:
-    """The module's text, inert until the host imports it."""
-    return script(module_text(name), type="text/plain", id=f"explorable-module-{name}")
+    """The module as anywidget gets it, inert until the host imports it."""
+    return script(import_module(PACKAGE).module_text(name), type="text/plain", id=f"explorable-module-{name}")
 
 
 def explorable_node(document: nodes.document, content: dict, line: int | None) -> nodes.raw:
@@ -66,7 +61,7 @@ class Explorable(SphinxDirective):
 
     def run(self):
         try:
-            widget = getattr(import_module("structattn_minimal.viz.explorables"), self.arguments[0])()
+            widget = getattr(import_module(PACKAGE), self.arguments[0])()
         except AttributeError:
             raise self.error(f"there is no explorable {self.arguments[0]}") from None
         bundle = widget._repr_mimebundle_()
