@@ -166,9 +166,8 @@ class Worker:
         try:
             while "ask" in reply:
                 asked = decode(reply["arguments"], payload)
-                value = callables[reply["ask"]](*asked)
-                tree, payload = encode(value)
-                reply, payload = self.exchange({"value": tree}, payload, self.left - time.monotonic() + start)
+                header, payload = answer_to(callables[reply["ask"]], asked)
+                reply, payload = self.exchange(header, payload, self.left - time.monotonic() + start)
             self.left -= time.monotonic() - start
             if "value" in reply:
                 return decode(reply["value"], payload)
@@ -210,6 +209,15 @@ class Worker:
                         folders.append(entry.path)
                     else:
                         size += entry.stat(follow_symlinks=False).st_size
+
+
+def answer_to(function: Callable, arguments: tuple) -> tuple[dict, bytes]:
+    """What a submission hears from a function that it was handed: a value, or that it called it wrongly."""
+    try:
+        tree, payload = encode(function(*arguments))
+        return {"value": tree}, payload
+    except TypeError as error:
+        return {"refused": str(error)}, b""
 
 
 def plain(text: str) -> str:

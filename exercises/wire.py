@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LARGEST_FRAME = 64 << 20  # bytes
+LARGEST_FRAME = 64 << 20  # bytes of tensors
+LARGEST_HEADER = 1 << 20  # bytes
+MOST_PARTS = 5000  # of one value: tensors, numbers, lists ...
 PREFIX = struct.Struct(">II")  # lengths of header and payload
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -54,8 +56,13 @@ class Seeded:
 def encode(value, callables: list[Callable] | None = None) -> tuple[object, bytes]:
     """A JSON tree and the bytes of its tensors; callables are numbered and collected in `callables`, if given."""
     payload = bytearray()
+    parts = 0
 
     def tree(value):
+        nonlocal parts
+        parts += 1
+        if parts > MOST_PARTS:
+            raise NotData("list of very many parts; put numbers into one tensor")
         if hasattr(value, "__array__") and not isinstance(value, Tensor):
             value = torch.as_tensor(value)  # numpy's arrays and numbers
         if isinstance(value, Tensor):
@@ -148,7 +155,7 @@ def copied(value):
 def send(channel: socket.socket, header: dict, payload: bytes = b"") -> None:
     """One frame out. Raises `Closed` when nobody listens, and `Late` when the channel's time is over."""
     text = json.dumps(header).encode()
-    if len(text) + len(payload) > LARGEST_FRAME:
+    if len(text) > LARGEST_HEADER or len(payload) > LARGEST_FRAME:
         raise WireError("too large")
     try:
         channel.sendall(PREFIX.pack(len(text), len(payload)) + text + payload)
@@ -161,7 +168,7 @@ def send(channel: socket.socket, header: dict, payload: bytes = b"") -> None:
 def receive(channel: socket.socket, deadline: float | None = None, tick: Callable[[], None] = lambda: None):
     """One frame in, as (header, payload); `tick` is called now and then while waiting, and may raise."""
     sizes = PREFIX.unpack(_exactly(channel, PREFIX.size, deadline, tick))
-    if sum(sizes) > LARGEST_FRAME:
+    if sizes[0] > LARGEST_HEADER or sizes[1] > LARGEST_FRAME:
         raise WireError("too large")
     text, payload = (_exactly(channel, size, deadline, tick) for size in sizes)
     try:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,12 +24,14 @@ from .traces import HERE, told
 from .wire import Closed, NotData, decode, encode, receive, send
 
 PRELOADED = ("numpy", "jaxtyping", "structattn_minimal")  # a submission may import others from site-packages as well
+PACKAGES = ("site-packages", "dist-packages")
 LONGEST_TEXT = 2000
 
 
 def nursery(control: int) -> None:
     """Fork workers and end them, as the judge says, until it closes the control channel."""
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # among them one about forking
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -85,7 +88,7 @@ def live(channel: int, order: dict) -> None:
 
 def python_files() -> list[Path]:
     """Where Python and its packages live."""
-    packages = [Path(path) for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    packages = [Path(path) for path in sys.path if Path(path).name in PACKAGES]
     loaded = [Path(sys.modules[name].__file__).parent for name in PRELOADED if name in sys.modules]
     standard = Path(os.__file__).parent
     return [Path(sys.base_prefix), Path(sys.prefix), standard, *packages, *loaded]
@@ -98,7 +101,8 @@ def forget_exercises() -> None:
     stand_in = types.ModuleType("exercises")
     stand_in.check = lambda *_, **__: None
     sys.modules["exercises"] = stand_in
-    sys.path[:] = [path for path in sys.path if Path(path) != HERE.parent]
+    if HERE.parent.name not in PACKAGES:  # a checkout: nothing else in it is a submission's business
+        sys.path[:] = [path for path in sys.path if Path(path) != HERE.parent]
 
 
 def serve(judge: socket.socket) -> None:
@@ -121,8 +125,10 @@ def answer(judge: socket.socket, function, request: dict, payload: bytes) -> tup
     def ask(number: int, arguments: tuple):
         tree, bytes_ = encode(arguments)
         send(judge, {"ask": number, "arguments": tree}, bytes_)
-        told_, bytes_ = receive(judge)
-        return decode(told_["value"], bytes_)
+        reply, bytes_ = receive(judge)
+        if "refused" in reply:
+            raise TypeError(reply["refused"])
+        return decode(reply["value"], bytes_)
 
     arguments = decode(request["arguments"], payload, ask)
     try:

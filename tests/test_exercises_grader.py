@@ -1,13 +1,14 @@
-"""The grader: what an honest submission earns, and that a hostile one costs itself its points and nobody else anything."""
+"""The grader: honest submissions earn their points, and a hostile one costs nobody anything but itself."""
 
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from exercises import cells, grader, sandbox
+from exercises import cells, sandbox
 from exercises.__main__ import main
 from exercises.registry import HERE, exercises
 from exercises.traces import told
@@ -17,129 +18,328 @@ HONEST = (HERE / "ch01" / "solutions.py").read_text()
 RIGHT_11 = "import torch\ndef bilinear_scores(x, m):\n    return x @ m @ x.mT\n"
 RIGHT_12 = "def right(s):\n    return s.masked_fill(torch.ones_like(s).triu(1).bool(), -torch.inf).softmax(-1)\n"
 
-# name: (code, what the message about 1.2 must contain). 1.1 is answered rightly before, and keeps its point.
+# ### name: what the message about 1.2 must contain, and the code. 1.1 is answered rightly before, and keeps its point.
+HOSTILE_TEXT = r"""
+### endless: no answer within
+def causal_softmax(s):
+    while True:
+        pass
+
+### endless_loading: did not finish loading
+import time
+
+def causal_softmax(s):
+    return s
+while True:
+    time.sleep(1)
+
+### stopped: no answer within
+import os, signal
+
+def causal_softmax(s):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+### os_exit: process ended
+import os
+
+def causal_softmax(s):
+    os._exit(0)
+
+### sys_exit: SystemExit: 0
+import sys
+
+def causal_softmax(s):
+    sys.exit(0)
+
+### exit_loading: process ended
+import os
+
+def causal_softmax(s):
+    return s
+os._exit(0)
+
+### segfault: process ended
+import ctypes
+
+def causal_softmax(s):
+    ctypes.string_at(0)
+
+### abort: process ended
+import os
+
+def causal_softmax(s):
+    os.abort()
+
+### memory: memory
+def causal_softmax(s):
+    return [torch.empty(10 ** 8) for _ in range(10 ** 4)]
+
+### recursion: RecursionError
+def causal_softmax(s):
+    return causal_softmax(s)
+
+### fork: PermissionError
+import os
+
+def causal_softmax(s):
+    while True:
+        os.fork()
+
+### shell: PermissionError
+import os
+
+def causal_softmax(s):
+    return os.execv('/bin/true', ['true'])
+
+### subprocess: PermissionError
+import subprocess
+
+def causal_softmax(s):
+    subprocess.run(['true'])
+
+### network: PermissionError
+import socket
+
+def causal_softmax(s):
+    socket.create_connection(('127.0.0.1', 9))
+
+### flood: not right yet
+import sys
+
+def causal_softmax(s):
+    for _ in range(10 ** 5):
+        print('right ' * 100)
+        sys.stderr.write('x')
+    return s * 0
+
+### forged_lines: should be a tensor
+import os, struct, json
+verdict = json.dumps({'value': {'is': 'plain', 'value': True}, 'right': True}).encode()
+
+def causal_softmax(s):
+    for fd in range(64):
+        try:
+            os.write(fd, struct.pack('>II', len(verdict), 0) + verdict)
+        except OSError:
+            pass
+    return s * 0
+
+### noise: no answer
+import os
+
+def causal_softmax(s):
+    os.write(3, b'\xff' * 1000)
+    return s * 0
+
+### huge_frame: more than 32 MB
+def causal_softmax(s):
+    return torch.zeros(3 * 10 ** 7)
+
+### deep: made of tensors
+def causal_softmax(s):
+    a = []
+    for _ in range(10 ** 5):
+        a = [a]
+    return a
+
+### evil_eq: holds a Yes
+class Yes:
+
+    def __eq__(self, other):
+        return True
+
+    def __bool__(self):
+        return True
+
+    def __lt__(self, other):
+        return True
+
+    def all(self):
+        return True
+
+def causal_softmax(s):
+    return Yes()
+
+### evil_tensor: holds a Yes
+class Yes(torch.Tensor):
+
+    @classmethod
+    def __torch_function__(cls, *a, **k):
+        return True
+
+def causal_softmax(s):
+    return torch.zeros_like(s).as_subclass(Yes)
+
+### evil_pickle: holds a Evil
+import os
+
+class Evil:
+
+    def __reduce__(self):
+        return (os.system, ('touch MARK',))
+
+def causal_softmax(s):
+    return [Evil()]
+
+### not_the_function: No function called
+causal_softmax = 'right'
+
+### patched_torch: not right yet
+import builtins, sys
+torch.equal = torch.allclose = torch.testing.assert_close = lambda *a, **k: True
+torch.Tensor.__eq__ = torch.Tensor.all = torch.Tensor.__le__ = lambda *a, **k: True
+builtins.bool = lambda x: True
+
+def causal_softmax(s):
+    return s
+
+### patched_grader: not right yet
+import sys, gc
+for name in ('grader', 'verdict', 'registry', 'case', 'ch01.tests', 'wire', 'learner'):
+    try:
+        module = __import__('exercises.' + name, fromlist=['x'])
+        for key in vars(module):
+            setattr(module, key, lambda *a, **k: None)
+    except Exception:
+        pass
+import pytest
+pytest.fail = lambda *a, **k: None
+
+def causal_softmax(s):
+    return s
+
+### patched_wire: should be a tensor
+import gc, types
+for f in gc.get_objects():
+    if isinstance(f, types.FunctionType) and 'exercises' in (f.__module__ or '') and (f.__name__ == 'encode'):
+        f.__code__ = (lambda value, callables=None: ({'is': 'plain', 'value': True}, b'')).__code__
+
+def causal_softmax(s):
+    return s
+
+### kill_parent: nobody killed
+import os, signal
+
+def causal_softmax(s):
+    for pid in [os.getppid(), PID, -1, -PID, 1]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except PermissionError:
+            continue
+        return s
+    raise OSError('nobody killed')
+
+### limit_parent: PermissionError
+import resource
+
+def causal_softmax(s):
+    resource.prlimit(PID, resource.RLIMIT_CPU, (0, 0))
+
+### peek: seen: []
+import os, sys
+
+def causal_softmax(s):
+    seen = [name for name in sys.modules if name.startswith('exercises.')] + list(os.environ.get('SECRET', ''))
+    frame = sys._getframe()
+    while frame:
+        seen += [n for n in frame.f_locals if n in ('want', 'seed', 'case', 'exercise')]
+        frame = frame.f_back
+    for path in [f'/proc/{PID}/mem', f'/proc/{PID}/environ', f'/proc/{os.getppid()}/mem', 'TESTS', 'NEIGHBOUR']:
+        try:
+            open(path, 'rb')
+            seen.append(path)
+        except OSError:
+            pass
+    raise ValueError('seen: ' + repr(seen))
+
+### write_outside: done: []
+import os
+
+def causal_softmax(s):
+    done = []
+    for path in ['MARK', 'TESTS', 'NEIGHBOUR', '/tmp/MARK', os.path.expanduser('~/../MARK')]:
+        for act in [
+            lambda: open(path, 'a'),
+            lambda: os.remove(path),
+            lambda: os.chmod(path, 0),
+            lambda: os.chown(path, 1, 1),
+            lambda: os.truncate(path, 0),
+            lambda: os.utime(path),
+            lambda: os.rename(path, path + '2'),
+            lambda: os.link(path, 'mine'),
+            lambda: os.symlink('x', path),
+            lambda: os.mkdir(path),
+        ]:
+            try:
+                act()
+                done.append(path)
+            except OSError:
+                pass
+    open('here', 'w').write('inside is fine')
+    raise ValueError('done: ' + repr(done))
+
+### large_header: no answer
+import os, struct
+
+def causal_softmax(s):
+    text = b'[' + b'[],' * 2 * 10 ** 7 + b'0]'
+    os.write(3, struct.pack('>II', len(text), 0) + text)
+
+### many_parts: very many parts
+def causal_softmax(s):
+    return [[0.0] * 1000] * 1000
+
+### fill_folder: wrote more
+def causal_softmax(s):
+    k = 0
+    while True:
+        k += 1
+        try:
+            open(f'{k}', 'wb').write(b'x' * 10 ** 7)
+        except OSError:
+            pass
+
+### deep_folders: wrote more
+import os
+
+def causal_softmax(s):
+    for _ in range(3000):
+        os.mkdir('a')
+        os.chdir('a')
+    while True:
+        pass
+
+### threads: 1.2
+import threading, os
+
+def shout():
+    while True:
+        try:
+            os.write(3, b'\x00' * 8)
+        except OSError:
+            pass
+for _ in range(4):
+    threading.Thread(target=shout, daemon=True).start()
+
+def causal_softmax(s):
+    return s
+
+### closed: process ended
+import os
+
+def causal_softmax(s):
+    os.close(3)
+    while True:
+        pass
+
+### formula: ValueError: =1+1?[31m
+def causal_softmax(s):
+    raise ValueError('=1+1\x1b[31m')
+"""
 HOSTILE = {
-    "endless": ("def causal_softmax(s):\n    while True: pass", "no answer within"),
-    "endless_loading": ("import time\ndef causal_softmax(s): return s\nwhile True: time.sleep(1)", "did not finish loading"),
-    "stopped": ("import os, signal\ndef causal_softmax(s): os.kill(os.getpid(), signal.SIGSTOP)", "no answer within"),
-    "os_exit": ("import os\ndef causal_softmax(s): os._exit(0)", "process ended"),
-    "sys_exit": ("import sys\ndef causal_softmax(s): sys.exit(0)", "SystemExit: 0"),
-    "exit_loading": ("import os\ndef causal_softmax(s): return s\nos._exit(0)", "process ended"),
-    "segfault": ("import ctypes\ndef causal_softmax(s): ctypes.string_at(0)", "process ended"),
-    "abort": ("import os\ndef causal_softmax(s): os.abort()", "process ended"),
-    "memory": ("def causal_softmax(s): return [torch.ones(10**8) for _ in range(10**4)]", "memory"),
-    "recursion": ("def causal_softmax(s): return causal_softmax(s)", "RecursionError"),
-    "fork": ("import os\ndef causal_softmax(s):\n    while True: os.fork()", "PermissionError"),
-    "shell": ("import os\ndef causal_softmax(s):\n    return os.execv('/bin/true', ['true'])", "PermissionError"),
-    "subprocess": ("import subprocess\ndef causal_softmax(s): subprocess.run(['true'])", "PermissionError"),
-    "network": ("import socket\ndef causal_softmax(s): socket.create_connection(('127.0.0.1', 9))", "PermissionError"),
-    "flood": (
-        "import sys\ndef causal_softmax(s):\n    for _ in range(10**5): print('right ' * 100); sys.stderr.write('x')\n"
-        "    return s * 0",
-        "not right yet",
-    ),
-    "forged_lines": (
-        "import os, struct, json\nverdict = json.dumps({'value': {'is': 'plain', 'value': True}, 'right': True}).encode()\n"
-        "def causal_softmax(s):\n"
-        "    for fd in range(64):\n"
-        "        try: os.write(fd, struct.pack('>II', len(verdict), 0) + verdict)\n"
-        "        except OSError: pass\n"
-        "    return s * 0",
-        "should be a tensor",
-    ),
-    "noise": (
-        "import os\ndef causal_softmax(s):\n    os.write(3, b'\\xff' * 1000)\n    return s * 0",
-        "no answer",
-    ),
-    "huge_frame": ("def causal_softmax(s): return torch.zeros(3 * 10**7)", "more than 32 MB"),
-    "deep": ("def causal_softmax(s):\n    a = []\n    for _ in range(10**5): a = [a]\n    return a", "made of tensors"),
-    "evil_eq": (
-        "class Yes:\n    def __eq__(self, other): return True\n    def __bool__(self): return True\n"
-        "    def __lt__(self, other): return True\n    def all(self): return True\n"
-        "def causal_softmax(s): return Yes()",
-        "holds a Yes",
-    ),
-    "evil_tensor": (
-        "class Yes(torch.Tensor):\n    @classmethod\n    def __torch_function__(cls, *a, **k): return True\n"
-        "def causal_softmax(s): return torch.zeros_like(s).as_subclass(Yes)",
-        "holds a Yes",
-    ),
-    "evil_pickle": (
-        "import os\nclass Evil:\n    def __reduce__(self): return os.system, ('touch MARK',)\n"
-        "def causal_softmax(s): return [Evil()]",
-        "holds a Evil",
-    ),
-    "not_the_function": ("causal_softmax = 'right'", "No function called"),
-    "patched_torch": (
-        "import builtins, sys\ntorch.equal = torch.allclose = torch.testing.assert_close = lambda *a, **k: True\n"
-        "torch.Tensor.__eq__ = torch.Tensor.all = torch.Tensor.__le__ = lambda *a, **k: True\nbuiltins.bool = lambda x: True\n"
-        "def causal_softmax(s): return s",
-        "not right yet",
-    ),
-    "patched_grader": (
-        "import sys, gc\nfor name in ('grader', 'verdict', 'registry', 'case', 'ch01.tests', 'wire', 'learner'):\n"
-        "    try:\n        module = __import__('exercises.' + name, fromlist=['x'])\n"
-        "        for key in vars(module): setattr(module, key, lambda *a, **k: None)\n    except Exception: pass\n"
-        "import pytest\npytest.fail = lambda *a, **k: None\ndef causal_softmax(s): return s",
-        "not right yet",
-    ),
-    "patched_wire": (
-        "import gc, types\nfor f in gc.get_objects():\n"
-        "    if isinstance(f, types.FunctionType) and 'exercises' in (f.__module__ or '') and f.__name__ == 'encode':\n"
-        "        f.__code__ = (lambda value, callables=None: ({'is': 'plain', 'value': True}, b'')).__code__\n"
-        "def causal_softmax(s): return s",
-        "should be a tensor",
-    ),
-    "kill_parent": (
-        "import os, signal\ndef causal_softmax(s):\n"
-        "    for pid in [os.getppid(), PID, -1, -PID, 1]:\n"
-        "        try: os.kill(pid, signal.SIGKILL)\n        except PermissionError: continue\n        return s\n"
-        "    raise OSError('nobody killed')",
-        "nobody killed",
-    ),
-    "limit_parent": (
-        "import resource\ndef causal_softmax(s): resource.prlimit(PID, resource.RLIMIT_CPU, (0, 0))",
-        "PermissionError",
-    ),
-    "peek": (
-        "import os, sys\n"
-        "def causal_softmax(s):\n"
-        "    seen = [name for name in sys.modules if name.startswith('exercises.')] + list(os.environ.get('SECRET', ''))\n"
-        "    frame = sys._getframe()\n"
-        "    while frame: seen += [n for n in frame.f_locals if n in ('want', 'seed', 'case', 'exercise')]; frame = frame.f_back\n"
-        "    for path in [f'/proc/{PID}/mem', f'/proc/{PID}/environ', f'/proc/{os.getppid()}/mem', 'TESTS', 'NEIGHBOUR']:\n"
-        "        try: open(path, 'rb'); seen.append(path)\n        except OSError: pass\n"
-        "    raise ValueError('seen: ' + repr(seen))",
-        "seen: []",
-    ),
-    "write_outside": (
-        "import os\ndef causal_softmax(s):\n    done = []\n"
-        "    for path in ['MARK', 'TESTS', 'NEIGHBOUR', '/tmp/MARK', os.path.expanduser('~/../MARK')]:\n"
-        "        for act in (lambda: open(path, 'a'), lambda: os.remove(path), lambda: os.chmod(path, 0),\n"
-        "                    lambda: os.truncate(path, 0), lambda: os.utime(path), lambda: os.rename(path, path + '2'),\n"
-        "                    lambda: os.symlink('x', path), lambda: os.mkdir(path), lambda: os.chown(path, 1, 1)):\n"
-        "            try: act(); done.append(path)\n            except OSError: pass\n"
-        "    open('here', 'w').write('inside is fine')\n    raise ValueError('done: ' + repr(done))",
-        "done: []",
-    ),
-    "fill_folder": (
-        "def causal_softmax(s):\n    k = 0\n    while True:\n        k += 1\n"
-        "        try: open(f'{k}', 'wb').write(b'x' * 10**7)\n        except OSError: pass",
-        "wrote more",
-    ),
-    "deep_folders": (
-        "import os\ndef causal_softmax(s):\n    for _ in range(3000): os.mkdir('a'); os.chdir('a')\n    while True: pass",
-        "wrote more",
-    ),
-    "threads": (
-        "import threading, os\ndef shout():\n    while True:\n        try: os.write(3, b'\\0' * 8)\n        except OSError: pass\n"
-        "for _ in range(4): threading.Thread(target=shout, daemon=True).start()\n"
-        "def causal_softmax(s): return s",
-        "",
-    ),
-    "closed": ("import os\ndef causal_softmax(s):\n    os.close(3)\n    while True: pass", "process ended"),
-    "formula": ("def causal_softmax(s): raise ValueError('=1+1\\x1b[31m')", "ValueError: =1+1?[31m"),
-}  # fmt: skip
+    name: (code, says)
+    for name, says, code in re.findall(r"^### (\w+): ?(.*)\n((?:(?!###).*\n)*)", HOSTILE_TEXT, flags=re.MULTILINE)
+}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +359,7 @@ def table(tmp_path_factory):
         (folder / f"{name}.py").write_text(RIGHT_11 + RIGHT_12 + code + "\n")
     os.environ["SECRET"] = "s"
     try:
-        assert main(["grade", str(folder), "--out", str(root / "grades.csv"), "--seconds", "2", "--jobs", "2"]) == 0
+        assert main(["grade", str(folder), "--out", str(root / "grades.csv"), "--seconds", "4", "--jobs", "2"]) == 0
     finally:
         del os.environ["SECRET"]
     assert tests.read_bytes() == before[0]

@@ -167,7 +167,7 @@ def least_squares(answer, case: Case) -> None:
         },
         what="answer",
         loose=20,
-        otherwise="with fewer than d pairs X^T X is singular; the pseudoinverse of X gives the shortest w"
+        otherwise="with fewer than d pairs many w fit, and X^T X is singular; the pseudoinverse gives the shortest"
         if few
         else None,
     )

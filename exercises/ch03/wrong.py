@@ -148,12 +148,13 @@ def one_too_few(x, y):
     return fit(x, y, lambda i: list(range(max(i - 1, 0))))
 
 
-@wrong("3.3", "normal equations with fewer pairs than unknowns", says="singular")
-def normal_equations(x, y):
+@wrong("3.3", "some fit, and not the shortest", says="gives the shortest")
+def some_fit(x, y):
     answers = torch.zeros_like(y)
     for i in range(1, x.shape[1]):
-        a = x[:, :i].double()
-        answers[:, i] = (x[:, i, None].double() @ (a.mT @ a).inverse() @ a.mT @ y[:, :i, None].double()).flatten()
+        used = min(i, x.shape[-1])  # as many coordinates as there are pairs, the others stay 0
+        w = torch.linalg.pinv(x[:, :i, :used]) @ y[:, :i, None]
+        answers[:, i] = (x[:, i, None, :used] @ w).flatten()
     return answers
 
 
