@@ -101,7 +101,7 @@ WRITTEN = {
     "lemma that begins with a list": (CHAPTER, "> **Lemma 1 (A list first).**\n>\n> - item"),
     "remark without number": (CHAPTER, "> **Remark.** Without a number."),
     "numbers go on in the next chapter": (OTHER, "> **Theorem 3 (In another chapter).**"),
-    "prediction": (CHAPTER, "> **Predict: what *happens*?**\n>\n> How large?\n>\n> ```python\n> x = 1\n> ```"),
+    "prediction": (CHAPTER, "> **Predict: what *happens*?** How large?\n>\n> ```python\n> x = 1\n> ```"),
     "dropdown": (
         CHAPTER,
         "<details>\n<summary><b>What happens</b></summary>\n\nIt **grows**.\n\n$$\nz = 1\n$$\n\n</details>",

@@ -78,17 +78,6 @@ def fold(summary: nodes.Node, body: str) -> str:
     return f"<details>\n<summary><b>{html.escape(summary.astext())}</b></summary>\n\n{body}\n\n</details>"
 
 
-def box(title: str, body: str, apart: str) -> str:
-    """A quotation that begins with a bold title, which ends like a sentence."""
-    end = "" if title.endswith((".", "?", "!", ":")) else "."
-    return quote(f"**{title}{end}**{apart}{body}")
-
-
-def run_in(body: nodes.Element) -> str:
-    """What stands between a title and the body: they share a line when the body begins with prose."""
-    return " " if len(body) and isinstance(body[0], nodes.paragraph) else "\n\n"
-
-
 def fence(code: str, language: str = "") -> str:
     """A code block whose fence is longer than any inside it."""
     ticks = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", code)), 3)
@@ -261,17 +250,23 @@ class Markdown:
 
     # boxes
 
+    def box(self, title: str, body: list[nodes.Node]) -> str:
+        """A quotation that begins with a bold title, which ends like a sentence; prose goes on in the title's line."""
+        end = "" if title.endswith((".", "?", "!", ":")) else "."
+        apart = " " if body and isinstance(body[0], nodes.paragraph) else "\n\n"
+        return quote(f"**{title}{end}**{apart}{self.blocks(body)}")
+
     def on_admonition(self, node: nodes.Element) -> str:
         if not isinstance(node[0], nodes.title):
             return quote(self.blocks(node))
         if "dropdown" in node["classes"]:
             return fold(node[0], self.blocks(node[1:]))
-        return box(self.inline(node[0]), self.blocks(node[1:]), "\n\n")
+        return self.box(self.inline(node[0]), node[1:])
 
     def on_Admonition(self, node: nodes.Element) -> str:
         """Note, tip, warning and their like; numbered statements of sphinx-proof."""
         if node.tagname in NAMED_ADMONITIONS:
-            return box(node.tagname.title(), self.blocks(node), run_in(node))
+            return self.box(node.tagname.title(), node.children)
         if "realtype" in node:
             return self.statement(node)
         raise Unsupported(node, f"a box of the kind {node.tagname!r}, which book/colab/markdown.py cannot write")
@@ -279,7 +274,7 @@ class Markdown:
     def statement(self, node: nodes.Element) -> str:
         """Theorem 2 (Title). and what it says."""
         name = [node["realtype"].title(), self.number(node), self.inline(node[0]).strip()]
-        return box(" ".join(filter(None, name)), self.blocks(node[1]), run_in(node[1]))
+        return self.box(" ".join(filter(None, name)), node[1].children)
 
     def on_proof_node(self, node: nodes.Element) -> str:
         return quote(self.blocks(node[0]).replace("Proof. ", "*Proof.* ", 1))
