@@ -342,57 +342,48 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """The grades of all hostile submissions, with honest ones before, among and after them."""
-    root = tmp_path_factory.mktemp("grading")
-    folder, mark = root / "handed in", root / "mark"
+@fenced
+def test_a_hostile_submission_costs_itself_its_points_and_nobody_else_anything(tmp_path, monkeypatch):
+    """All of them are graded together, with honest submissions before, among and after them."""
+    folder, mark, tests = tmp_path / "handed in", tmp_path / "mark", HERE / "ch01" / "tests.py"
     folder.mkdir()
     for name in ("aaa", "mmm", "zzz"):
         (folder / f"{name}.py").write_text(HONEST)
-    tests = HERE / "ch01" / "tests.py"
-    before = tests.read_bytes(), tests.stat()
+    places = {"MARK": mark, "PID": os.getpid(), "TESTS": tests, "NEIGHBOUR": folder / "aaa.py"}
     for name, (code, _) in HOSTILE.items():
-        places = {"MARK": mark, "PID": os.getpid(), "TESTS": tests, "NEIGHBOUR": folder / "aaa.py"}
         for word, place in places.items():
             code = code.replace(word, str(place))
-        (folder / f"{name}.py").write_text(RIGHT_11 + RIGHT_12 + code + "\n")
-    os.environ["SECRET"] = "s"
-    try:
-        assert main(["grade", str(folder), "--out", str(root / "grades.csv"), "--seconds", "4", "--jobs", "2"]) == 0
-    finally:
-        del os.environ["SECRET"]
-    assert tests.read_bytes() == before[0]
-    assert (tests.stat().st_mode, tests.stat().st_mtime_ns) == (before[1].st_mode, before[1].st_mtime_ns)
+        (folder / f"{name}.py").write_text(RIGHT_11 + RIGHT_12 + code)
+    state = [tests.read_bytes(), tests.stat().st_mode, tests.stat().st_mtime_ns]
+    monkeypatch.setenv("SECRET", "s")
+    assert main(["grade", str(folder), "--out", str(tmp_path / "grades.csv"), "--seconds", "4", "--jobs", "4"]) == 0
+
+    assert state == [tests.read_bytes(), tests.stat().st_mode, tests.stat().st_mtime_ns]
     assert (folder / "aaa.py").read_text() == HONEST
-    assert sorted(path.name for path in root.iterdir()) == ["grades.csv", "handed in"]
-    with (root / "grades.csv").open(newline="") as file:
-        return {row["submission"].removesuffix(".py"): row for row in csv.DictReader(file)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grades.csv", "handed in"]
+    rows = table(tmp_path / "grades.csv")
+    assert len(rows) == len(HOSTILE) + 3
+    for name in ("aaa", "mmm", "zzz"):
+        for number in exercises():
+            expected = "1" if number.startswith("1.") else "0"
+            assert rows[f"{name}.py"][number] == expected, rows[f"{name}.py"][f"{number} message"]
+    for name, (_, says) in HOSTILE.items():
+        row = rows[f"{name}.py"]
+        assert row["1.2"] == "0", f"{name}: {row['1.2 message']}"
+        assert says in row["1.2 message"], name
+        if name not in ("endless_loading", "exit_loading", "threads", "patched_wire"):  # these spoil 1.1 as well
+            assert row["1.1"] == "1", f"{name}: {row['1.1 message']}"
 
 
-@fenced
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_submission_costs_itself_its_point(table, name):
-    row, says = table[name], HOSTILE[name][1]
-    assert row["1.2"] == "0", row["1.2 message"]
-    assert says in row["1.2 message"]
-    stuck = name in ("endless_loading", "exit_loading", "threads", "patched_wire")
-    assert stuck or row["1.1"] == "1", row["1.1 message"]
-
-
-@fenced
-@pytest.mark.parametrize("name", ["aaa", "mmm", "zzz"])
-def test_the_others_keep_theirs(table, name):
-    for number in exercises():
-        assert table[name][number] == ("1" if number.startswith("1.") else "0"), table[name][f"{number} message"]
-    assert table[name]["total"] == str(sum(number.startswith("1.") for number in exercises()))
-
-
-@fenced
-def test_the_table_has_its_columns(table):
+def table(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of a table of grades, by submission; its columns are what they should be."""
+    with path.open(newline="") as file:
+        rows = {row["submission"]: row for row in csv.DictReader(file)}
     numbers = list(exercises())
-    assert list(table["aaa"]) == ["submission", *numbers, "total", *(f"{number} message" for number in numbers)]
-    assert len(table) == len(HOSTILE) + 3
+    for row in rows.values():
+        assert list(row) == ["submission", *numbers, "total", *(f"{number} message" for number in numbers)]
+        assert int(row["total"]) == sum(int(row[number]) for number in numbers)
+    return rows
 
 
 def notebook(*codes: str) -> str:
@@ -422,8 +413,7 @@ def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
     (tmp_path / "notes.txt").write_text("not a submission")
     assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out.csv"), "--jobs", "1", "--seed", "5"]) == 0
     assert "[4/4] dan: 0 of" in capfd.readouterr().err
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = {row["submission"]: row for row in csv.DictReader(file)}
+    rows = table(tmp_path / "out.csv")
     assert list(rows) == ["ana", "ben.ipynb", "cyd.ipynb", "dan"]
     ana = rows["ana"]
     assert (ana["1.1"], ana["1.2"], ana["1.3"], ana["1.4"], ana["total"]) == ("1", "1", "0", "0", "2"), ana
