@@ -110,7 +110,7 @@ WRITTEN = {
     "note": (CHAPTER, "> **Note.** A note.\n\n> **Tip.** A tip.\n\n> **Warning.** A warning."),
     "note in colons": (CHAPTER, "> **Note.** With colons."),
     "figure": (CHAPTER, "![A green \\[dot\\]](data:image/png;base64,"),
-    "caption": (CHAPTER, "**Figure 1.** The caption with $x$ and Vaswani *et al.* [2017]."),
+    "caption": (CHAPTER, "**Fig. 1.** The caption with $x$ and Vaswani *et al.* [2017]."),
     "drawing": (
         CHAPTER,
         "![A curve](https://raw.githubusercontent.com/structured-attention/book/main/chapters/images/curve.svg)",

@@ -7,31 +7,14 @@ the export.
 
 import base64
 import html
+import mimetypes
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.locale import admonitionlabels
 
-NAMED_ADMONITIONS = (
-    "note",
-    "tip",
-    "hint",
-    "important",
-    "attention",
-    "caution",
-    "warning",
-    "danger",
-    "error",
-    "seealso",
-)
-EMBEDDED = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-}
 RAW = re.compile(r"`{3}|:{3}|\{[a-z][\w:-]*\}")  # what an unread directive or role leaves in the text
 ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 
@@ -63,10 +46,8 @@ def escape_line_starts(paragraph: str) -> str:
 
 def prefix(text: str, first: str, rest: str) -> str:
     """`text` with `first` before its first line and `rest` before the others, no blanks at the ends of lines."""
-    lines = text.split("\n")
-    return "\n".join(
-        (before + line).rstrip() for before, line in zip([first] + [rest] * len(lines), lines, strict=False)
-    )
+    start, *others = text.split("\n")
+    return "\n".join(line.rstrip() for line in (first + start, *(rest + line for line in others)))
 
 
 def quote(text: str) -> str:
@@ -80,7 +61,7 @@ def fold(summary: nodes.Node, body: str) -> str:
 
 def fence(code: str, language: str = "") -> str:
     """A code block whose fence is longer than any inside it."""
-    ticks = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`{3,}", code)), 3)
+    ticks = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`{3,}", code))])
     return f"{ticks}{language}\n{code}\n{ticks}"
 
 
@@ -97,7 +78,7 @@ def tex(source: str) -> str:
 
 
 class Markdown:
-    """Writes nodes as Markdown: `block` for what stands on lines of its own, `inline` for what stands in a line.
+    """Writes nodes as Markdown; `inline` joins what stands in a line, `blocks` what stands on lines of its own.
 
     number: gives a numbered node's number as text, None where it has none.  image: gives the address of an image file.
     Footnotes met on the way are kept in `notes`.
@@ -150,9 +131,8 @@ class Markdown:
 
     def on_inline(self, node: nodes.Element) -> str:
         if "bibtex-citation" in node["classes"]:  # the entry itself stands at the end of the notebook
-            return self.inline(
-                child for part in node for child in (part if isinstance(part, nodes.reference) else [part])
-            )
+            for link in list(node.findall(nodes.reference)):
+                link.parent.replace(link, link.children)
         return self.inline(node)
 
     def on_reference(self, node: nodes.Element) -> str:
@@ -192,11 +172,9 @@ class Markdown:
     def on_math_block(self, node: nodes.Element) -> str:
         """A displayed equation with its number; on one line where a prefix (`> `) would get into the TeX."""
         if node.get("nowrap") or re.search(r"\n\s*\n", node.astext().strip()):
-            raise Unsupported(
-                node, "an equation with empty lines or an environment of its own: use one aligned environment"
-            )
+            raise Unsupported(node, "an equation with empty lines, or in an environment of its own: use aligned")
         written, number = tex(node.astext()), self.number(node)
-        if r"\\" in ENVIRONMENT.sub("", written):  # lines that no environment holds: Sphinx splits them so on the page
+        if r"\\" in ENVIRONMENT.sub("", written):  # lines that no environment holds: as Sphinx does for the page
             written = f"\\begin{{split}}\n{written}\n\\end{{split}}"
         if number:
             written += f" \\tag{{{number}}}"
@@ -265,8 +243,8 @@ class Markdown:
 
     def on_Admonition(self, node: nodes.Element) -> str:
         """Note, tip, warning and their like; numbered statements of sphinx-proof."""
-        if node.tagname in NAMED_ADMONITIONS:
-            return self.box(node.tagname.title(), node.children)
+        if node.tagname in admonitionlabels:
+            return self.box(str(admonitionlabels[node.tagname]), node.children)
         if "realtype" in node:
             return self.statement(node)
         raise Unsupported(node, f"a box of the kind {node.tagname!r}, which book/colab/markdown.py cannot write")
@@ -291,7 +269,7 @@ class Markdown:
         return f"**{name} {number}.** {self.inline(caption)}" if number else self.inline(caption)
 
     def on_figure(self, node: nodes.Element) -> str:
-        captions = [self.caption("Figure", node, part) for part in node if isinstance(part, nodes.caption)]
+        captions = [self.caption("Fig.", node, part) for part in node if isinstance(part, nodes.caption)]
         others = [part for part in node if not isinstance(part, nodes.caption)]
         return "\n\n".join([self.blocks(others), *captions])
 
@@ -326,6 +304,7 @@ class Markdown:
 
 def image_address(path: Path, published: str) -> str:
     """Pixels travel inside the notebook. Drawings (SVG), which some programs refuse there, come from `published`."""
-    if path.suffix.lower() not in EMBEDDED or not path.is_file():  # of a missing file, Sphinx has complained
+    kind, _ = mimetypes.guess_type(path.name)
+    if kind == "image/svg+xml" or not path.is_file():  # of a missing file, Sphinx has complained
         return published
-    return f"data:{EMBEDDED[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
