@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 
@@ -17,8 +18,13 @@ START = perf_counter()  # this module is imported when a run begins
 def write_record(path: str | Path, results: dict, *, command: str, seeds: Sequence[int]) -> None:
     """Write `results` as JSON, with the commit, command, seeds, hardware, versions and wall time of this run.
 
-    Raises `ValueError` if a result bears the name of one of those fields.
+    The file is there whole or not at all. Raises `ValueError` if a result bears the name of one of those fields, if a
+    number is not finite, and if no seed is given.
     """
+    if not seeds:
+        raise ValueError("seeds must name at least one seed")
+    if bad := not_finite(results):
+        raise ValueError(f"these results are not finite numbers: {', '.join(bad)}")
     origin = {
         "commit": commit(),
         "command": command,
@@ -29,12 +35,29 @@ def write_record(path: str | Path, results: dict, *, command: str, seeds: Sequen
     }
     if shared := origin.keys() & results.keys():
         raise ValueError(f"results must not be called {sorted(shared)}: the record itself writes these fields")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(origin | results, indent=1) + "\n", encoding="utf-8")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(origin | results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def not_finite(results: object, name: str = "") -> list[str]:
+    """The paths, such as "btt.errors.3", of numbers that are infinite or no numbers at all."""
+    if isinstance(results, float):
+        return [] if isfinite(results) else [name]
+    items = results.items() if isinstance(results, dict) else ()
+    items = enumerate(results) if isinstance(results, list | tuple) else items
+    return [bad for key, value in items for bad in not_finite(value, f"{name}.{key}".lstrip("."))]
 
 
 def commit() -> str:
-    """The commit that runs, with "-dirty" where this package differs from it."""
+    """The commit that runs, with "-dirty" where this package differs from it.
+
+    Where the package runs without its history, the environment variable STRUCTATTN_COMMIT says which commit it is.
+    """
+    if named := os.environ.get("STRUCTATTN_COMMIT"):
+        return named
     here = Path(__file__).parents[1]
 
     def git(*words: str) -> str:

@@ -1,0 +1,253 @@
+"""In-context regression: a linear map is shown in a prompt as pairs x_i, y_i, and a transformer has to predict y.
+
+Garg et al. 2022 posed the task; Kuang et al. 2025, section 4, use it to compare scoring functions. The curriculum
+draws easier prompts at first: inputs in the leading dimensions only.
+"""
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..transformer import GPT, GPTConfig
+from .mup import rate_factors
+from .training import Population, warmup_cosine
+
+
+def interleave(
+    x: Float[Tensor, "*batch pairs d"], y: Float[Tensor, "*batch pairs"]
+) -> Float[Tensor, "*batch 2*pairs d"]:
+    """The tokens x_1, (y_1, 0, ..., 0), x_2, (y_2, 0, ..., 0), ..."""
+    y = pad(y[..., None], (0, x.shape[-1] - 1))
+    return torch.stack([x, y], dim=-2).flatten(-3, -2)
+
+
+def sample_prompts(
+    *batch: int, pairs: int, d: int, generator: torch.Generator, active: int | None = None
+) -> tuple[Float[Tensor, "*batch pairs d"], Float[Tensor, "*batch pairs"]]:
+    """Inputs x ~ N(0, I/d) and targets y = w . x, with one w ~ N(0, I) a prompt: E[y^2] = 1.
+
+    active: only the first `active` dimensions of x are not zero; these are larger by sqrt(d / active), so that y keeps
+    its variance.
+    """
+    active = d if active is None else active
+    x = torch.randn(*batch, pairs, d, generator=generator, device=generator.device)
+    w = torch.randn(*batch, d, 1, generator=generator, device=generator.device)
+    x = torch.cat([x[..., :active] * active**-0.5, torch.zeros_like(x[..., active:])], dim=-1)
+    return x, (x @ w).squeeze(-1)
+
+
+def active_dimensions(step: int, steps: int, d: int, share: float = 0.3) -> int:
+    """The curriculum: 1 dimension at first, one more at a time, all d from the first `share` of the steps on."""
+    return min(d, 1 + int(step / (share * steps) * d))
+
+
+def predictions(outputs: Float[Tensor, "*batch 2*pairs 1"]) -> Float[Tensor, "*batch pairs"]:
+    """What the model says at each x_i, having seen x_1, y_1, ..., x_i: its prediction of y_i."""
+    return outputs[..., 0::2, 0]
+
+
+def least_squares(
+    x: Float[Tensor, "*batch pairs d"], y: Float[Tensor, "*batch pairs"]
+) -> Float[Tensor, "*batch pairs"]:
+    """The prediction of each y_i by the shortest w that fits all earlier pairs best, from 0 at the first."""
+    answers = [torch.zeros_like(y[..., 0])]
+    for n in range(1, x.shape[-2]):
+        w = torch.linalg.pinv(x[..., :n, :]) @ y[..., :n, None]
+        answers.append((x[..., n, None, :] @ w).flatten(-2).squeeze(-1))
+    return torch.stack(answers, dim=-1)
+
+
+def least_squares_error(n: int, d: int) -> float:
+    """Expected squared error of least squares after n pairs without noise: what is left of w, 1 - n/d."""
+    return max(0.0, 1 - n / d)
+
+
+def gradient_step_error(n: int, d: int) -> float:
+    """Expected squared error of one gradient step from 0, of the best size, on n pairs: (d + 1) / (n + d + 1)."""
+    return (d + 1) / (n + d + 1)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score: `attention` is a key of `ATTENTION_KINDS`; rate: the peak learning rate, chosen by a sweep."""
+
+    label: str
+    attention: str
+    heads: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A comparison of methods in one setting. rates: where given, each is tried for every method and seed."""
+
+    d: int
+    width: int
+    layers: int
+    steps: int
+    batch: int
+    seeds: tuple[int, ...]
+    methods: dict[str, Method]
+    rates: tuple[float, ...] = ()
+
+    @property
+    def pairs(self) -> int:
+        return 2 * self.d
+
+
+CHAPTER = Preset(
+    d=4,
+    width=16,
+    layers=3,
+    steps=2000,
+    batch=64,
+    seeds=tuple(range(8)),
+    methods={
+        "standard_r2": Method("standard, 8 heads of rank 2", "standard", 8, 1.6e-2),
+        "standard_r4": Method("standard, 4 heads of rank 4", "standard", 4, 1.6e-2),
+        "btt": Method("BTT, 4 heads of rank 16", "btt", 4, 1.6e-2),
+    },
+)
+PRESETS = {
+    "icl-chapter": CHAPTER,
+    "icl-chapter-sweep": replace(CHAPTER, seeds=tuple(range(100, 106)), rates=(4e-3, 8e-3, 1.2e-2, 1.6e-2, 2.4e-2)),
+    "icl-tiny": replace(CHAPTER, layers=1, steps=20, batch=16, seeds=(0, 1)),
+}
+
+
+def build_model(preset: Preset, method: Method, seed: int) -> GPT:
+    """A GPT from vectors to numbers, without QK-norm, which would take one of two dimensions from a head of rank 2.
+
+    At this width embeddings start at the size of the features they are added to, and each position at the sum of a
+    vector for its pair and one for its kind, x or y: who belongs together need not be found out.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT(
+            GPTConfig(
+                n_layers=preset.layers,
+                n_heads=method.heads,
+                d_model=preset.width,
+                context=2 * preset.pairs,
+                d_in=preset.d,
+                d_out=1,
+                attention=method.attention,
+                attention_options={"qk_norm": False},
+            )
+        )
+        pair, kind = torch.randn(preset.pairs, 1, preset.width), torch.randn(2, preset.width)
+        with torch.no_grad():
+            model.embed.weight.normal_()
+            model.position.copy_((pair + kind).flatten(0, 1) / 2**0.5)
+    return model
+
+
+def build(preset: Preset, *, device: torch.device | str = "cpu") -> dict[str, Population]:
+    """For each method a population: its rates (slowest axis) times the seeds."""
+    populations = {}
+    for name, method in preset.methods.items():
+        rates = preset.rates or (method.rate,)
+        models = [build_model(preset, method, seed) for _ in rates for seed in preset.seeds]
+        model_rates = [rate for rate in rates for _ in preset.seeds]
+        factors = rate_factors(models[0], base_width=preset.width)
+        populations[name] = Population(models, model_rates, factors, device=device)
+    return populations
+
+
+def mean_error(population: Population, x: Tensor, y: Tensor) -> Float[Tensor, " models"]:
+    """Squared error of each model on its own prompts (models, prompts, ...), over all positions: the loss."""
+    return (predictions(population(interleave(x, y))) - y).square().mean(dim=(1, 2))
+
+
+def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, list[list[float]]]:
+    """Train all methods on the same prompts, fresh at each step. Returns the loss of each model at each step.
+
+    report(step, losses): called after each step with the mean loss of each method.
+    Raises `FloatingPointError` if a loss is not finite.
+    """
+    device = next(iter(populations.values())).theta.device
+    generator = torch.Generator(device).manual_seed(min(preset.seeds))
+    curves = {name: [] for name in populations}
+    for step in range(preset.steps):
+        active = active_dimensions(step, preset.steps, preset.d)
+        models = max(map(len, populations.values()))
+        x, y = sample_prompts(models, preset.batch, pairs=preset.pairs, d=preset.d, generator=generator, active=active)
+        for name, population in populations.items():
+            losses = mean_error(population, x, y)
+            population.step(losses, warmup_cosine(step, preset.steps))
+            curves[name].append(losses.detach())
+        if report:
+            report(step + 1, {name: float(curve[-1].mean()) for name, curve in curves.items()})
+    curves = {name: torch.stack(curve) for name, curve in curves.items()}
+    for name, curve in curves.items():
+        if not curve.isfinite().all():
+            raise FloatingPointError(
+                f"the loss of {name} is not finite at step {int((~curve.isfinite()).any(1).int().argmax())}"
+            )
+    return curves
+
+
+@torch.no_grad()
+def evaluate(
+    population: Population, preset: Preset, *, prompts: int = 4096, seed: int = 2**20
+) -> Float[Tensor, "models pairs"]:
+    """Squared error at each position on fresh prompts, the same for every model; the last is the one that counts."""
+    generator = torch.Generator(population.theta.device).manual_seed(seed)
+    total = torch.zeros(len(population), preset.pairs, device=population.theta.device)
+    for _ in range(0, prompts, 256):
+        x, y = sample_prompts(256, pairs=preset.pairs, d=preset.d, generator=generator)
+        answers = predictions(population(interleave(x, y).expand(len(population), -1, -1, -1)))
+        total += (answers - y).square().mean(dim=1)
+    return total / len(range(0, prompts, 256))
+
+
+def run(preset: Preset, *, device: torch.device | str = "cpu", report=None) -> dict:
+    """Train and evaluate; what a record holds."""
+    start = perf_counter()
+    populations = build(preset, device=device)
+    curves = train(populations, preset, report)
+    results = {
+        "setting": {k: getattr(preset, k) for k in ("d", "pairs", "width", "layers", "steps", "batch")},
+        "training_seconds": round(perf_counter() - start, 1),
+        "methods": {},
+    }
+    thin = max(1, preset.steps // 100)
+    for name, method in preset.methods.items():
+        rates, seeds = preset.rates or (method.rate,), len(preset.seeds)
+        errors = evaluate(populations[name], preset).view(len(rates), seeds, -1).cpu()
+        curve = curves[name].view(preset.steps, len(rates), seeds).mean(2).cpu()
+        by_rate = {f"{rate:g}": summary(error) for rate, error in zip(rates, errors, strict=True)}
+        best = min(by_rate, key=lambda rate: by_rate[rate]["last"])
+        attention = populations[name].template.blocks[0].attention
+        results["methods"][name] = {
+            "label": method.label,
+            "heads": method.heads,
+            "query_key_params": attention.query_key_params(),
+            "params": populations[name].theta.shape[1],
+            "macs_per_prompt_attention": preset.layers * attention.cost(2 * preset.pairs).macs,
+            "best_rate": float(best),
+            "rates": by_rate,
+        } | (by_rate[best] if not preset.rates else {})
+        if not preset.rates:
+            results["methods"][name]["curve"] = {
+                "steps": list(range(thin, preset.steps + 1, thin)),
+                "loss": [round(v, 4) for v in curve[: preset.steps // thin * thin, 0].view(-1, thin).mean(1).tolist()],
+            }
+            del results["methods"][name]["rates"]
+    return results
+
+
+def summary(errors: Float[Tensor, "seeds pairs"]) -> dict:
+    """Last-point errors of all seeds, their mean, lowest and highest, and the mean error by position."""
+    last = errors[:, -1]
+    return {
+        "last": round(last.mean().item(), 4),
+        "lowest": round(last.min().item(), 4),
+        "highest": round(last.max().item(), 4),
+        "by_seed": [round(e, 4) for e in last.tolist()],
+        "by_position": [round(e, 4) for e in errors.mean(0).tolist()],
+    }
