@@ -17,7 +17,7 @@ def rate_factors(model: GPT, base_width: int) -> dict[str, float]:
     Embeddings, positions and norms keep the base rate. At fan_in = base_width the two agree.
     Raises `ValueError` for a parameter that this rule does not know.
     """
-    fan_ins = {name: None for name in ("embed.weight", "position")}
+    fan_ins = dict.fromkeys(("embed.weight", "position"))
     for prefix, module in model.named_modules():
         for name, fan_in in module_fan_ins(module).items():
             fan_ins.setdefault(f"{prefix}.{name}" if prefix else name, fan_in)

@@ -5,7 +5,7 @@ draws easier prompts at first: inputs in the leading dimensions only.
 """
 
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import process_time
 
 import torch
 from jaxtyping import Float
@@ -105,7 +105,7 @@ CHAPTER = Preset(
     layers=3,
     steps=2000,
     batch=64,
-    seeds=tuple(range(8)),
+    seeds=tuple(range(6)),
     methods={
         "standard_r2": Method("standard, 8 heads of rank 2", "standard", 8, 1.6e-2),
         "standard_r4": Method("standard, 4 heads of rank 4", "standard", 4, 1.6e-2),
@@ -114,7 +114,7 @@ CHAPTER = Preset(
 )
 PRESETS = {
     "icl-chapter": CHAPTER,
-    "icl-chapter-sweep": replace(CHAPTER, seeds=tuple(range(100, 106)), rates=(4e-3, 8e-3, 1.2e-2, 1.6e-2, 2.4e-2)),
+    "icl-chapter-sweep": replace(CHAPTER, seeds=(100, 101), rates=(8e-3, 1.6e-2, 2.4e-2)),
     "icl-tiny": replace(CHAPTER, layers=1, steps=20, batch=16, seeds=(0, 1)),
 }
 
@@ -207,12 +207,12 @@ def evaluate(
 
 def run(preset: Preset, *, device: torch.device | str = "cpu", report=None) -> dict:
     """Train and evaluate; what a record holds."""
-    start = perf_counter()
+    start = process_time()
     populations = build(preset, device=device)
     curves = train(populations, preset, report)
     results = {
         "setting": {k: getattr(preset, k) for k in ("d", "pairs", "width", "layers", "steps", "batch")},
-        "training_seconds": round(perf_counter() - start, 1),
+        "training_cpu_seconds": round(process_time() - start, 1),
         "methods": {},
     }
     thin = max(1, preset.steps // 100)
