@@ -152,10 +152,10 @@ CONTROLS = (
     "input:not([type=hidden]), select, button, summary, [role=slider], [role=button], [role=spinbutton], [role=radio]"
 )
 
-# What an explorable shows, its controls' own looks left out.
+# What an explorable shows, without its controls' own looks and what it says to screen readers a moment later.
 PICTURE = """(e) => {
     const copy = e.cloneNode(true);
-    copy.querySelectorAll("input, select, button, summary, script, style").forEach((c) => c.remove());
+    copy.querySelectorAll("input, select, button, summary, script, style, [role=status]").forEach((c) => c.remove());
     const canvases = [...e.querySelectorAll("canvas")].map((c) => c.toDataURL());
     return copy.innerHTML + canvases.join();
 }"""
@@ -176,7 +176,8 @@ def controls(explorable: Locator) -> list[str]:
         if not name:
             bad.append(f"no accessible name: {control.evaluate('(e) => e.outerHTML')[:100]}")
         for act in (by_mouse, by_keyboard):
-            others = [None, *(i for i in range(count) if i != index)]
+            neighbours = sorted((i for i in range(count) if i != index), key=lambda i: abs(i - index))
+            others = [None, *neighbours]  # what frees a control (another preset, the next radio button) is mostly near
             if not any(moves(page, explorable, index, other, act) for other in others):
                 bad.append(f"{name or index} does nothing {act.__name__.replace('_', ' ')}")
     return bad

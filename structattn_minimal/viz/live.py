@@ -121,7 +121,7 @@ class LiveCurve:
         ax.set(**self.labels, xlim=(0, self.total), yscale="log" if self.log else "linear")
         if finished and self.finish:
             self.finish(ax)
-        if len(ax.lines) > 1:
+        if len(ax.lines) > 1 and ax.get_legend() is None:
             ax.legend()
         if finished:
             bar.remove()

@@ -59,6 +59,10 @@ def pairs(least: int, most: int) -> t.List:
     return t.List(t.List(t.Float(), minlen=2, maxlen=2), minlen=least, maxlen=most).tag(sync=True)
 
 
+def outer(q: list[float], k: list[float]) -> list[list[float]]:
+    return [[a * b for b in k] for a in q]
+
+
 class BilinearForm(Explorable):
     """Chapter 1: tokens in the plane, a 2 x 2 form M to change, the scores of one query and their softmax.
 
@@ -93,7 +97,19 @@ class BilinearForm(Explorable):
             raise t.TraitError("factors must be [] or [w_Q, w_K], got one vector")
         return proposal.value
 
+    @t.observe("M", "factors")
+    def _agree(self, change):
+        """New factors make a new M; a new M that they do not make ends their part."""
+        if not self.factors or self.M == outer(*self.factors):
+            return
+        if change.name == "factors":
+            self.M = outer(*self.factors)
+        else:
+            self.factors = []
+
     def __init__(self, **kwargs):
+        if kwargs.get("factors") and "M" in kwargs and kwargs["M"] != outer(*kwargs["factors"]):
+            raise t.TraitError("M must be w_Q w_K^T, or left out, where factors = [w_Q, w_K] are given")
         super().__init__(**kwargs)
         if self.query >= len(self.points):
             raise t.TraitError(f"query must be one of the {len(self.points)} points (from 0), got {self.query}")

@@ -74,10 +74,7 @@ const choices = ({ label, options, act }) => {
   const inputs = options.map(([value]) => html("input", { type: "radio", name, value, onchange: () => act(value) }));
   const row = options.map(([, text], i) => html("label", {}, inputs[i], html("span", {}, text)));
   const node = html("fieldset", { class: "sx-choices" }, html("legend", {}, label), html("div", {}, ...row));
-  const show = (value, disabled = []) => options.forEach(([option], i) => {
-    inputs[i].checked = option === value;
-    inputs[i].disabled = disabled.includes(option);
-  });
+  const show = (value) => options.forEach(([option], i) => { inputs[i].checked = option === value; });
   return { node, show };
 };
 
@@ -202,7 +199,6 @@ const STYLE = `
 .sx-choices input { position: absolute; inset: 0; opacity: 0; margin: 0; cursor: pointer; inline-size: 100%; block-size: 100%; }
 .sx-choices span { display: block; min-inline-size: 2rem; padding: .3rem .6rem; text-align: center; color: var(--text); background: var(--ground); }
 .sx-choices :checked + span { background: var(--accent); color: var(--ground); font-weight: 600; }
-.sx-choices :disabled + span { color: var(--muted); cursor: default; text-decoration: line-through; }
 .sx-choices :focus-visible + span { outline: 3px solid var(--accent-2); outline-offset: -3px; }
 .sx button { font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--border); border-radius: .4rem;
   padding: .3rem .7rem; min-block-size: 2rem; cursor: pointer; margin: 0; }

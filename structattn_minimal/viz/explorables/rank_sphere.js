@@ -91,7 +91,7 @@ export default {
     const rank = slider({ label: html("span", {}, "Rank of the form ", html("i", {}, "r")), min: 1, max: MOST, step: 1, act: (r) => set({ r }) });
     const count = slider({ label: "Points", min: 8, max: 64, step: 4, act: (n) => set({ n }) });
     const projection = choices({ label: "The r directions it sees", options: [["random", "random"], ["best", "widest spread"]], act: (value) => set({ projection: value }) });
-    const view = choices({ label: "Show", options: [["sphere", "sphere"], ["scores", "scores"]], act: (value) => set({ view: value }) });
+    const view = choices({ label: "Show", options: [["sphere", "sphere, d ≤ 3"], ["scores", "scores"]], act: (value) => set(value === "sphere" && get("d") > 3 ? { view: value, d: 3, r: Math.min(get("r"), 3) } : { view: value }) });
     const again = button("New points", () => set({ seed: (get("seed") + 1) % 2 ** 31 }));
     const spin = button("Rotate", () => { spinning = !spinning; spin.setAttribute("aria-pressed", spinning); tick(); });
 
@@ -229,7 +229,7 @@ export default {
       rank.show(r, { max: d });
       count.show(n);
       projection.show(kind);
-      view.show(shown.view, d > 3 ? ["sphere"] : []);
+      view.show(shown.view);
       spin.setAttribute("aria-pressed", spinning);
       share.replaceChildren(html("b", {}, `${right} of ${n}`), " find their nearest neighbour");
       units.replaceChildren(...found.map((one, i) => html("span", { class: one === truth[i] ? "" : "wrong" })));
