@@ -1,13 +1,18 @@
-"""Mends what other extensions write into every page and a validator refuses."""
+"""Mends what other extensions write into pages and validators of HTML and of accessibility refuse."""
 
 import re
 
-REPEATED_IDS = re.compile(r' id="proof(?:-content)?"')  # sphinx-proof gives each proof of a page the same
+MENDS = (
+    (re.compile(r' id="proof(?:-content)?"'), ""),  # sphinx-proof gives each proof of a page the same id
+    (re.compile(r' role="list"(?= class="citation-list")'), ""),  # a list without list items
+    (re.compile(r' role="doc-biblioentry"'), ""),  # withdrawn from the standard
+)
 
 
 def tidy(app, pagename, templatename, context, doctree):
-    if context.get("body"):
-        context["body"] = REPEATED_IDS.sub("", context["body"])
+    for pattern, better in MENDS:
+        if context.get("body"):
+            context["body"] = pattern.sub(better, context["body"])
 
 
 def setup(app):
