@@ -239,8 +239,7 @@ class MLR(StructuredMatrix):
 
     @property
     def max_rank(self) -> int:
-        by_level = (p * min(r, self.d_out // p, self.d_in // p) for p, r in zip(self.blocks, self.ranks, strict=True))
-        return min(self.d_out, self.d_in, sum(by_level))
+        return min(self.d_out, self.d_in, sum(p * r for p, r in zip(self.blocks, self.ranks, strict=True)))
 
     def multiply(self, x):
         def level(left, right):

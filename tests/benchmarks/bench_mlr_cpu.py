@@ -78,20 +78,17 @@ def in_a_process(backend, ranks, args):
 
 
 def table(args):
-    print(
-        f"T = {SEQ_LEN}, d = {WIDTH}, {args.heads} heads, causal, float32, {args.threads} threads, torch {torch.__version__}"
-    )
-    print(
-        f"{'ranks':>18} {'form':>10} {'forward':>9} {'both':>9} {'forward':>10} {'both':>10}   of dense: forward, both; memory"
-    )
+    setting = f"T = {SEQ_LEN}, d = {WIDTH}, {args.heads} heads, causal, float32, {args.threads} threads"
+    print(f"{setting}, torch {torch.__version__}. Ratios are to the dense form.")
+    line = "{:>18} {:>10} {:>16} {:>16} {:>18} {:>18}"
+    print(line.format("ranks", "form", "forward", "with backward", "memory", "with backward"))
     for name, ranks in RANKS.items():
         rows = {backend: in_a_process(backend, ranks, args) for backend in BACKENDS}
         for backend, row in rows.items():
-            times = f"{row['forward']:7.2f} s {row['both']:7.2f} s"
-            memory = f"{row['forward_bytes'] / 2**20:6.0f} MiB {row['both_bytes'] / 2**20:6.0f} MiB"
-            of_dense = [row[key] / rows["dense"][key] for key in ("forward", "both", "forward_bytes", "both_bytes")]
-            ratios = "{:.2f}x, {:.2f}x; {:.3f}x, {:.3f}x".format(*of_dense)
-            print(f"{name:>18} {backend:>10} {times} {memory}   {ratios}", flush=True)
+            cells = [f"{row[key]:.2f} s ({row[key] / rows['dense'][key]:.2f}x)" for key in ("forward", "both")]
+            for key in ("forward_bytes", "both_bytes"):
+                cells.append(f"{row[key] / 2**20:.0f} MiB ({row[key] / rows['dense'][key]:.3f}x)")
+            print(line.format(name, backend, *cells), flush=True)
 
 
 def main():
