@@ -71,7 +71,25 @@ SINGLE_HEADS = {  # 2 d r parameters, and 2 d^1.5 = 128
 }
 FOUR_BUDGETS = {f"many_r{r}": standard(r, heads=4 * WIDTH // r) for r in (1, 2, 4, 8)}  # 2,048 parameters each
 
-LEARNING_RATES = dict.fromkeys([*EQUAL_BUDGET, *SINGLE_HEADS, *FOUR_BUDGETS], 0.03)
+LEARNING_RATES = {  # the best of the recorded sweep
+    "standard_r1": 0.03,
+    "standard_r2": 0.03,
+    "standard_r4": 0.12,
+    "standard_r8": 0.06,
+    "standard_r16": 0.12,
+    "mlr_2_1_1": 0.06,
+    "mlr_1_1_1_1": 0.25,
+    "mlr_4_2_2": 0.25,
+    "btt": 0.25,
+    "single_r1": 0.25,
+    "single_r2": 0.06,
+    "single_r4": 0.12,
+    "single_r8": 0.03,
+    "single_r12": 0.06,
+    "single_r14": 0.03,
+    "single_r15": 0.03,
+    "single_btt": 0.5,
+}
 
 
 def hide_self(scores: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
@@ -202,7 +220,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def ceiling(rank: int, *, batch: int = 64, seed: int = 0) -> float:
+def ceiling(rank: int, *, batch: int = 128, seed: int = 0) -> float:
     """The error of one head with M = c P_r, a projection on r coordinates, at the best sharpness and output weight."""
     x, nearest = Prompts([seed], fresh=True).draw(batch)
     scores = x[..., :rank] @ x[..., :rank].mT / sqrt(WIDTH)
@@ -212,7 +230,7 @@ def ceiling(rank: int, *, batch: int = 64, seed: int = 0) -> float:
         hit = weights.gather(-1, nearest[..., None]).mean().item()
         return 1 - hit**2 / weights.square().sum(-1).mean().item()  # at the output weight hit / mean |w|^2
 
-    return min(best_error(2 ** (k / 3)) for k in range(-3, 31))  # 1/2 to 1024
+    return min(best_error(2 ** (k / 2)) for k in range(-2, 21))  # 1/2 to 1024
 
 
 def rotations(seeds: Sequence[int]) -> Float[Tensor, "seeds d d"]:
@@ -277,7 +295,7 @@ def main() -> None:
         table = results["sweeps"][job] = sweep(scorers, sweep_seeds, args.steps, rotated)
         rates = {name: float(min(row, key=row.get)) for name, row in table.items()}
         results[job] = compare(scorers, rates, job_seeds, args.steps, rotated)
-    results["ceiling"] = {f"r{r}": round(ceiling(r), 4) for r in (1, 2, 4, 8, 12, 14, 15, 16)}
+    results["ceiling"] = {f"r{r}": round(ceiling(r, batch=1024), 3) for r in (1, 2, 4, 8, 12, 14, 15, 16)}
     write_record(args.out, results, command=f"python -m {__spec__.name} --out {args.out}", seeds=[*sweep_seeds, *seeds])
 
 
