@@ -1,22 +1,26 @@
-"""What stands on the status page: the records behind the prose, and the machine that built this copy of the book."""
+"""What stands on the status page: the pages that ran, the records behind the prose, the machine that built it all."""
 
 import json
+import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGES = ("torch", "numpy", "jaxtyping", "matplotlib", "plotly", "anywidget", "Sphinx", "myst-nb", "jupyter-book")
 
 
-def table(head: list[str], rows: list[list[str]]) -> nodes.table:
-    """A docutils table of plain text cells."""
+def table(head: list[str], rows: list[list[str | nodes.Node]]) -> nodes.table:
+    """A docutils table; a cell is text or an inline node."""
 
-    def row(cells: list[str]) -> nodes.row:
-        return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
+    def row(cells: list[str | nodes.Node]) -> nodes.row:
+        inline = [nodes.Text(cell) if isinstance(cell, str) else cell for cell in cells]
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in inline))
 
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
     group += nodes.thead("", row(head))
@@ -33,6 +37,30 @@ def plain(value: object) -> str:
 
 def seconds(value: object) -> str:
     return f"{value:,.0f} s" if isinstance(value, (int, float)) else plain(value)
+
+
+class pages_that_ran(nodes.General, nodes.Element):
+    """Stands for a table that can be written once every page has been read."""
+
+
+class PagesTable(SphinxDirective):
+    """Every page with code: when it ran, and for how long."""
+
+    def run(self):
+        return [pages_that_ran()]
+
+
+def fill_pages_table(app, doctree, docname):
+    for place in list(doctree.findall(pages_that_ran)):
+        rows = []
+        for page in sorted(app.env.found_docs):
+            ran = NbMetadataCollector.get_exec_data(app.env, page)
+            if ran:
+                title = app.env.titles[page].astext()
+                address = app.builder.get_relative_uri(docname, page)
+                when = datetime.fromtimestamp(ran["mtime"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+                rows.append([nodes.reference("", title, refuri=address), when, seconds(ran["runtime"])])
+        place.replace_self(table(["page", "ran", "took"], rows) if rows else [])
 
 
 class RecordsTable(SphinxDirective):
@@ -72,7 +100,7 @@ class BuildTable(SphinxDirective):
     def run(self):
         rows = [
             ["commit", git_commit(Path(self.env.srcdir))],
-            ["system", f"{platform.system()} {platform.release()}, {platform.machine()}"],
+            ["system", f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"],
             ["Python", platform.python_version()],
             *([package, installed(package)] for package in PACKAGES),
         ]
@@ -80,5 +108,8 @@ class BuildTable(SphinxDirective):
 
 
 def setup(app):
+    app.add_node(pages_that_ran)
+    app.add_directive("pages-table", PagesTable)
+    app.connect("doctree-resolved", fill_pages_table)
     app.add_directive("records-table", RecordsTable)
     app.add_directive("build-table", BuildTable)
