@@ -8,13 +8,12 @@ et al. 2025, appendix). The initial weights, N(0, 1 / fan_in) or zero, are set w
 from torch import nn
 
 from ..attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
-from ..transformer import GPT
 
 
-def rate_factors(model: GPT, base_width: int) -> dict[str, float]:
+def rate_factors(model: nn.Module, base_width: int) -> dict[str, float]:
     """For each parameter by name, its learning rate over the base rate: base_width / fan_in for each hidden factor.
 
-    Embeddings, positions and norms keep the base rate. At fan_in = base_width the two agree.
+    Embeddings, positions and norms of a `GPT` keep the base rate. At fan_in = base_width the two agree.
     Raises `ValueError` for a parameter that this rule does not know.
     """
     fan_ins = dict.fromkeys(("embed.weight", "position"))

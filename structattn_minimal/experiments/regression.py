@@ -45,7 +45,7 @@ def active_dimensions(step: int, steps: int, d: int, share: float = 0.3) -> int:
     return min(d, 1 + int(step / (share * steps) * d))
 
 
-def predictions(outputs: Float[Tensor, "*batch 2*pairs 1"]) -> Float[Tensor, "*batch pairs"]:
+def predictions(outputs: Float[Tensor, "*batch tokens 1"]) -> Float[Tensor, "*batch pairs"]:
     """What the model says at each x_i, having seen x_1, y_1, ..., x_i: its prediction of y_i."""
     return outputs[..., 0::2, 0]
 
@@ -163,7 +163,7 @@ def mean_error(population: Population, x: Tensor, y: Tensor) -> Float[Tensor, " 
     return (predictions(population(interleave(x, y))) - y).square().mean(dim=(1, 2))
 
 
-def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, list[list[float]]]:
+def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, Float[Tensor, "steps models"]]:
     """Train all methods on the same prompts, fresh at each step. Returns the loss of each model at each step.
 
     report(step, losses): called after each step with the mean loss of each method.
