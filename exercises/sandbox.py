@@ -44,6 +44,11 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # colum
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ, WRITE_FILE, EVERYTHING = 0b1101, 0b0010, (1 << 13) - 1  # execute, read file, read folder | write file | ABI 1
 
+SYSTEM = (  # what libraries read: themselves, and what kind of machine this is
+    *("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/dev/urandom", "/dev/zero"),
+)
+
 
 class SandboxError(RuntimeError):
     """The fences cannot be put up on this machine."""
@@ -106,8 +111,7 @@ def _landlock(folder: Path, readable: list[Path]) -> None:
     attributes = struct.pack("QQQ", files, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)  # files, TCP, signals
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     rules = _call("landlock", _libc.syscall(LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)))
-    system = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/urandom", "/dev/zero", "/opt"]
-    grants = [(Path(path), READ) for path in [*system, *readable]]
+    grants = [(Path(path), READ) for path in [*SYSTEM, *readable]]
     grants += [(Path("/dev/null"), READ | WRITE_FILE), (folder, files)]
     for path, access in grants:
         if not path.exists():

@@ -125,7 +125,7 @@ def local(function: Callable) -> Callable:
             raise Todo from None
         except Mistake:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Raised(told(error)) from None
         try:
             return copied(value)

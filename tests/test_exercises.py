@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from exercises.registry import UnknownExercise, exercises, find, pages
+from exercises.learner import verdict_on
+from exercises.registry import CELL, UnknownExercise, exercises, find, pages
 from exercises.verdict import judge, local
 from exercises.wrong import wrong_answers
 
@@ -19,9 +20,9 @@ def solutions(number):
 
 
 def stub(number):
-    """The stub of the page, as its reader would define it."""
-    names = {}
-    exec("import torch\nfrom jaxtyping import *\nfrom torch import Tensor\n" + find(number).page.stub, names)
+    """The stub of the page, as its reader would define it: after the page's first cell."""
+    page, names = find(number).page, {}
+    exec(CELL.findall(page.source.read_text())[0] + page.stub, names)
     return names[find(number).function]
 
 
@@ -97,3 +98,54 @@ def test_a_constant_is_no_answer(number):
 def test_an_unknown_number_lists_the_known_ones():
     with pytest.raises(UnknownExercise, match=r"no exercise '9\.9'; there are 1\.1, 1\.2"):
         find("9.9")
+
+
+def test_what_is_no_answer_is_told_apart():
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    def left(*_):
+        raise SystemExit(3)
+
+    for function, state, says in [
+        (None, "missing", "no function called bilinear_scores"),
+        (3, "missing", "is a int"),
+        (stopped, "stopped", "You stopped it"),
+        (left, "raised", "SystemExit: 3"),
+        (lambda x: x, "raised", "takes 1 positional argument but 2 were given"),
+        (lambda x, m: x.undefined, "raised", "undefined"),
+        (lambda x, m: (x @ m @ x.mT).half(), "wrong", "holds float16"),
+        (lambda x, m: (x @ m @ x.mT).tolist(), "wrong", "is a list"),
+        (lambda x, m: object(), "wrong", "holds a object"),
+        (lambda x, m: x.mul_(0) @ m @ x.mT, "wrong", "everything is zero"),
+    ]:
+        verdict = verdict_on("1.1", function)
+        assert (verdict.state, says in verdict.message) == (state, True), str(verdict)
+
+
+def test_check_finds_the_function_where_it_is_called(capsys):
+    names = {}
+    exec("from exercises import check\ndef bilinear_scores(x, m):\n    return x @ m @ x.mT\ncheck('1.1')", names)
+    assert "right." in capsys.readouterr().out
+    exec("from exercises import check\ncheck('1.1')", {})
+    assert "not defined" in capsys.readouterr().out
+    names["check"]("1.1", lambda x, m: x @ x.mT, seed=5)
+    assert "seed=5)" in capsys.readouterr().out
+
+
+def test_an_answer_may_be_numpy_s_and_cannot_change_its_case():
+    def scores(x, m):
+        answer = x.numpy() @ m.numpy() @ x.mT.numpy()
+        x.zero_()
+        return answer
+
+    assert verdict_on("1.1", scores).right
+
+
+def test_the_verdict_s_html_is_text_alone():
+    def scores(x, m):
+        raise ValueError("<script>alert(1)</script>")
+
+    page = verdict_on("1.1", scores)._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page

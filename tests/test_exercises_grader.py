@@ -1,6 +1,8 @@
 """The grader: honest submissions earn their points, and a hostile one costs nobody anything but itself."""
 
 import csv
+import importlib
+import inspect
 import json
 import os
 import re
@@ -244,7 +246,9 @@ def causal_softmax(s):
     while frame:
         seen += [n for n in frame.f_locals if n in ('want', 'seed', 'case', 'exercise')]
         frame = frame.f_back
-    for path in [f'/proc/{PID}/mem', f'/proc/{PID}/environ', f'/proc/{os.getppid()}/mem', 'TESTS', 'NEIGHBOUR']:
+    process, parent = f'/proc/{PID}', f'/proc/{os.getppid()}'
+    files = [process + '/cmdline', process + '/mem', process + '/environ', parent + '/mem']
+    for path in [*files, '/etc/passwd', 'TESTS', 'NEIGHBOUR']:
         try:
             open(path, 'rb')
             seen.append(path)
@@ -423,6 +427,32 @@ def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
     assert "ben.ipynb is not a Jupyter notebook" in rows["ben.ipynb"]["1.1 message"]
     assert "not a Jupyter notebook" in rows["cyd.ipynb"]["1.1 message"]
     assert "no notebook" in rows["dan"]["1.1 message"]
+
+
+@fenced
+def test_the_book_s_own_notebooks_with_their_solutions_earn_every_point(tmp_path):
+    """The way of a student who copies each folded solution over its stub: a name that a page lacks would show here."""
+    (tmp_path / "fay").mkdir()
+    for page in {exercise.page.source for exercise in exercises().values()}:
+        content = json.loads(page.with_suffix(".ipynb").read_text())
+        for exercise in exercises().values():
+            if exercise.page.source == page:
+                solutions = importlib.import_module(f"exercises.{exercise.chapter}.solutions")
+                code = inspect.getsource(getattr(solutions, exercise.function))
+                (stub,) = [c for c in content["cells"] if f"def {exercise.function}(" in joined(c) and stubbed(c)]
+                stub["source"] = code
+        (tmp_path / "fay" / page.with_suffix(".ipynb").name).write_text(json.dumps(content))
+    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out.csv"), "--jobs", "1"]) == 0
+    row = table(tmp_path / "out.csv")["fay"]
+    assert row["total"] == str(len(exercises())), row
+
+
+def joined(cell: dict) -> str:
+    return cells.joined(cell["source"])
+
+
+def stubbed(cell: dict) -> bool:
+    return cell["cell_type"] == "code" and "NotImplementedError" in joined(cell)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Chapter 1's solutions, and for each another right answer."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -59,7 +61,7 @@ def find_gauge_another(w_q, w_k, other_q, other_k):
     return (torch.linalg.pinv(w_k) @ other_k).inverse().T  # from the keys
 
 
-def recover(score, width: int) -> Float[Tensor, "width width"]:
+def recover(score: Callable[[Tensor, Tensor], Tensor], width: int) -> Float[Tensor, "width width"]:
     """The matrix M behind score(x, y) = x^T M y, from at most width^2 calls."""
     basis = torch.eye(width, dtype=torch.float64)
     return torch.tensor([[float(score(x, y)) for y in basis] for x in basis])

@@ -71,18 +71,19 @@ def least_squares_another(x, y):
 def curriculum_prompt(
     x: Float[Tensor, "prompts pairs d"], w: Float[Tensor, "prompts d"], active: int, shown: int
 ) -> Float[Tensor, "prompts 2*shown d"]:
-    """The tokens of an easier prompt: inputs with `active` coordinates that are not 0, and `shown` pairs."""
-    x = x[:, :shown].clone()
+    """The tokens of an easier prompt: `active` coordinates, larger by sqrt(d / active), and `shown` pairs."""
+    d = x.shape[-1]
+    x = x[:, :shown] * (d / active) ** 0.5
     x[..., active:] = 0
     y = torch.einsum("bnd,bd->bn", x, w)  # what the easier inputs give, not what the full ones gave
-    tokens = x.new_zeros(len(x), 2 * shown, x.shape[-1])
+    tokens = x.new_zeros(len(x), 2 * shown, d)
     tokens[:, 0::2], tokens[:, 1::2, 0] = x, y
     return tokens
 
 
 def curriculum_prompt_another(x, w, active, shown):
     keep = (torch.arange(x.shape[-1]) < active).to(x.dtype)
-    x = x.narrow(1, 0, shown) * keep
+    x = x.narrow(1, 0, shown) * keep / keep.mean().sqrt()
     y = torch.nn.functional.pad((x * w[:, None]).sum(-1, keepdim=True), (0, x.shape[-1] - 1))
     return torch.cat([x, y], dim=-1).reshape(len(x), -1, x.shape[-1])
 

@@ -209,52 +209,49 @@ def curriculum_prompt(answer, case: Case) -> None:
     prompts, pairs, d = case.different(3, 3, 7)
     active, shown = case.integer(1, d - 1), case.integer(1, pairs - 1)
     x, w = case.normal(prompts, pairs, d), case.normal(prompts, d)
+    growth = (d / active) ** 0.5
     want = torch.zeros(prompts, 2 * shown, d, dtype=torch.float64)
     for b in range(prompts):
         for i in range(shown):
             for k in range(active):
-                want[b, 2 * i, k] = x[b, i, k]
-                want[b, 2 * i + 1, 0] += w[b, k].double() * x[b, i, k].double()
+                want[b, 2 * i, k] = growth * x[b, i, k].double()
+                want[b, 2 * i + 1, 0] += w[b, k].double() * growth * x[b, i, k].double()
 
-    def laid_out(x: Tensor, y: Tensor) -> Tensor:
-        tokens = torch.zeros(*x.shape[:1], 2 * x.shape[1], x.shape[2], dtype=torch.float64)
-        tokens[:, 0::2], tokens[:, 1::2, 0] = x.double(), y.double()
+    def laid_out(x: Tensor, rule_of: Tensor | None = None) -> Tensor:
+        tokens = torch.zeros(prompts, 2 * x.shape[1], d, dtype=torch.float64)
+        tokens[:, 0::2] = x
+        tokens[:, 1::2, 0] = torch.einsum("bnd,bd->bn", x if rule_of is None else rule_of, w.double())
         return tokens
 
-    def rule(x: Tensor) -> Tensor:
-        return torch.einsum("bnd,bd->bn", x.double(), w.double())
-
-    easy, full = x[:, :shown].clone(), x[:, :shown]
-    easy[..., active:] = 0
-    last = full.clone()
-    last[..., : d - active] = 0
-    swapped = want.clone()
-    swapped[:, 0::2], swapped[:, 1::2] = want[:, 1::2], want[:, 0::2]
+    in_use = torch.arange(d) < active
+    wide = x.double()
+    full = wide[:, :shown]
+    easy = growth * full * in_use
+    swapped = want.unflatten(1, (shown, 2)).flip(2).flatten(1, 2)
     case.same(
         answer(x, w, active, shown),
         want,
         {
             "y comes from the full inputs: it depends on coordinates that the prompt does not show": laid_out(
-                easy, rule(full)
+                easy, full
             ),
-            "nothing is set to 0 in x": laid_out(full, rule(full)),
-            "y is right, and x still has all its coordinates": laid_out(full, rule(easy)),
-            "the last coordinates are kept; keep the first": laid_out(last, rule(last)),
-            "all pairs are there; show the first `shown`": lambda: laid_out(
-                torch.cat([x[..., :active], torch.zeros_like(x[..., active:])], -1), rule_of_first(x, w, active)
+            "y comes from the full inputs, enlarged: it depends on what the prompt does not show": laid_out(
+                easy, growth * full
             ),
+            "the coordinates in use do not grow by sqrt(d / a), so that the targets shrink": laid_out(full * in_use),
+            "x grows after y was computed from it: w . x is not y any more": laid_out(easy, full * in_use),
+            "the coordinates grow by d / a; the root keeps the variance": laid_out(growth * easy),
+            "nothing is set to 0 in x": laid_out(full),
+            "nothing is set to 0 in x; all of it grows": laid_out(growth * full),
+            "y is right, and x still has all its coordinates": laid_out(growth * full, easy),
+            "y is right, and x is what it was": laid_out(full, easy),
+            "the last coordinates are kept; keep the first": laid_out(growth * full * in_use.flip(0)),
+            "all pairs are there; show the first m": laid_out(growth * wide * in_use),
             "the coordinates are cut off; set them to 0, the model's width does not change": want[..., :active],
             "y_i stands before x_i": swapped,
-            "the inactive coordinates of y are the active ones: y should stand in the first place": laid_out(
-                easy, torch.zeros_like(rule(easy))
-            ),
         },
         what="entry",
     )
-
-
-def rule_of_first(x: Tensor, w: Tensor, active: int) -> Tensor:
-    return torch.einsum("bnd,bd->bn", x[..., :active].double(), w[..., :active].double())
 
 
 @exercise("3.5", "gradient_step_head")

@@ -161,11 +161,25 @@ def some_fit(x, y):
 # 3.4
 
 
+def grown(x, active):
+    return x * (x.shape[-1] / active) ** 0.5
+
+
 @wrong("3.4", "targets of the full inputs", says="coordinates that the prompt does not show")
 def full_targets(x, w, active, shown):
     tokens = curriculum_prompt(x, w, active, shown)
     tokens[:, 1::2, 0] = torch.einsum("bnd,bd->bn", x, w)[:, :shown]
     return tokens
+
+
+@wrong("3.4", "inputs that do not grow", says="do not grow by sqrt(d / a)")
+def not_grown(x, w, active, shown):
+    return curriculum_prompt(x, w, active, shown) / grown(torch.ones(x.shape[-1], dtype=x.dtype), active)[0]
+
+
+@wrong("3.4", "growth without the root", says="the root keeps the variance")
+def no_root(x, w, active, shown):
+    return grown(curriculum_prompt(x, w, active, shown), active)
 
 
 @wrong("3.4", "coordinates cut off", says="cut off")
@@ -176,10 +190,10 @@ def cut_off(x, w, active, shown):
 @wrong("3.4", "the last coordinates kept", says="keep the first")
 def last_kept(x, w, active, shown):
     d = x.shape[-1]
-    return curriculum_prompt(x * (torch.arange(d) >= d - active), w, d, shown)
+    return curriculum_prompt(grown(x, active) * (torch.arange(d) >= d - active), w, d, shown)
 
 
-@wrong("3.4", "inputs left as they were", says="x still has all its coordinates")
+@wrong("3.4", "inputs left as they were", says="x is what it was")
 def inputs_left(x, w, active, shown):
     tokens = curriculum_prompt(x, w, active, shown)
     tokens[:, 0::2] = x[:, :shown]
