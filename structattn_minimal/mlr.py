@@ -20,7 +20,7 @@ from .checks import positive_ints, require
 from .partition import Segment, Tile, check_block_sizes, halving_block_sizes, same_block, tiles
 
 BACKENDS = ("auto", "dense", "blockwise")
-TILE_SIZE = 256  # queries a tile: scores of one tile against all keys stay in the cache of a CPU core
+TILE_SIZE = 128  # queries a tile of the block-wise form: memory grows with it, and small ones cost time
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def mlr_attention(
     q, k, v = _floating_tensors(q=q, k=k, v=v)
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
-    if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= TILE_SIZE):
+    if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= 2 * TILE_SIZE):
         return _definition(q, k, hierarchy).softmax(-1) @ v
     if backend == "auto" and len(hierarchy.ranks) == 1:
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
