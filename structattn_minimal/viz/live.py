@@ -10,7 +10,7 @@ What stays in the notebook, and on the page made from it, is one finished pictur
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Self
+from typing import SupportsFloat
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from .figures import BLUE, bundle, require_alt
 
-SHARE_OF_TIME = 0.05  # drawing takes at most about this share of the training's time
+SHARE_OF_TIME = 0.1  # drawing takes at most about this share of the training's time
 SHORTEST_PAUSE = 0.5  # seconds between two drawings
 MOST_POINTS = 200  # a curve; each point is the mean of equally many losses
 
@@ -70,7 +70,7 @@ class LiveCurve:
         self.next_drawing = 0.0
         self.tenths = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LiveCurve":
         self.start = monotonic()
         return self
 
@@ -79,7 +79,7 @@ class LiveCurve:
         if self.steps and in_notebook():
             self.draw(finished=kind is None)
 
-    def update(self, step: int, losses: Mapping[str, float]) -> None:
+    def update(self, step: int, losses: Mapping[str, SupportsFloat]) -> None:
         """Record the losses (numbers or tensors of one element) after `step` steps; draw when it is time."""
         last = self.steps[-1] if self.steps else 0
         if not last < step <= self.total:

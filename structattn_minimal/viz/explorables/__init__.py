@@ -100,7 +100,7 @@ class BilinearForm(Explorable):
     @t.observe("M", "factors")
     def _agree(self, change):
         """New factors make a new M; a new M that they do not make ends their part."""
-        if not self.factors or self.M == outer(*self.factors):
+        if not self.factors or outer(*self.factors) == self.M:
             return
         if change.name == "factors":
             self.M = outer(*self.factors)
