@@ -108,7 +108,8 @@ class Markdown:
 
     def on_Text(self, node: nodes.Text) -> str:
         if raw := RAW.search(node.astext()):
-            raise Unsupported(node, f"{raw[0]!r} in the text: a directive or role that was not read as one")
+            text = " ".join(node.astext().split())[:60]
+            raise Unsupported(node, f"{raw[0]!r} in the text, a directive or role that was not read as one: {text!r}")
         return escape(node.astext())
 
     def on_emphasis(self, node: nodes.Element) -> str:
