@@ -258,3 +258,17 @@ def test_a_record_refuses_what_is_not_a_number(tmp_path, bad):
     with pytest.raises(ValueError, match="seed"):
         write_record(out, {}, command="python -m x", seeds=[])
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_attention_maps_are_what_the_model_used():
+    model = regression.build_model(replace(TINY, layers=2), TINY.methods["btt"], 0)
+    torch.nn.init.normal_(model.blocks[0].attention.out.weight)
+    x, y = sample(3, pairs=TINY.pairs, d=TINY.d)
+    tokens, inputs = regression.interleave(x, y), []
+    model.blocks[1].attention.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    model(tokens)
+    first, second = regression.attention_maps(model, tokens)
+    torch.testing.assert_close(second, model.blocks[1].attention.scores(inputs[0]).softmax(-1))
+    for weights in (first, second):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        assert not weights.triu(1).any()

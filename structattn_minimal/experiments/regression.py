@@ -251,3 +251,15 @@ def summary(errors: Float[Tensor, "seeds pairs"]) -> dict:
         "by_seed": [round(e, 4) for e in last.tolist()],
         "by_position": [round(e, 4) for e in errors.mean(0).tolist()],
     }
+
+
+@torch.no_grad()
+def attention_maps(
+    model: GPT, tokens: Float[Tensor, "batch tokens d"]
+) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+    """The softmax weights of each layer: what each token (row) attends to."""
+    x, maps = model.embed(tokens) + model.position[: tokens.shape[1]], []
+    for block in model.blocks:
+        maps.append(block.attention.scores(block.attention_norm(x)).softmax(dim=-1))
+        x = block(x)
+    return maps
