@@ -90,6 +90,7 @@ WRITTEN = {
     "definition list": (CHAPTER, "**Term**\n\n> Its definition."),
     "quotation": (CHAPTER, "> A quotation with *emphasis*."),
     "table": (CHAPTER, "| left | right |\n|:---|---:|\n| $\\lvert x \\rvert$ and"),
+    "recorded result in a table": (CHAPTER, "| recorded | 0.1 |"),
     "table with a caption": (CHAPTER, "**Table 1.** A caption with $x$\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
     "theorem": (
         CHAPTER,
@@ -205,6 +206,7 @@ FAULTS = {
     "unknown_directive": ("```{nonsense}\n```", "nonsense"),
     "directive_read_as_text": ("```{dropdown} With `a tick`\nlost\n```", "'```' in the text"),
     "directive_read_as_code": ("````\n```{note}\n```\n````", "'```{' in a code block"),
+    "role_cut_by_a_table": ("| a |\n|---|\n| {result}`sample.heads.r4.0|.2f` |", "'{result}' in the text"),
     "unresolved_citation": ("{cite:t}`nobody1900`", "nobody1900"),
     "missing_equation": ("{eq}`eq-nowhere`", "eq-nowhere"),
     "missing_label": ("{ref}`sec-nowhere`", "sec-nowhere"),
