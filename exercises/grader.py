@@ -290,6 +290,7 @@ def grade_folder(
     done = 0
     progress(f"{len(entries)} submissions, {len(exercises())} exercises each, {seconds:g} s an exercise")
     with Nursery(fenced, seconds) as nursery, ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        rehearse(nursery)
 
         def one(entry: Submission) -> Grades:
             nonlocal done
@@ -302,6 +303,15 @@ def grade_folder(
             return grades
 
         return list(pool.map(one, entries))
+
+
+def rehearse(nursery: Nursery) -> None:
+    """Raise `GradingError` if even a worker with nothing to do does not come up: then no grade would mean anything."""
+    try:
+        with nursery.worker() as worker:
+            worker.load(Source("nothing", ()), "nothing")
+    except Gone as error:
+        raise GradingError(f"a process for submissions cannot be started behind its fences here. {error}") from None
 
 
 def write_table(grades: list[Grades], path: Path) -> None:

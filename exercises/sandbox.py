@@ -13,7 +13,6 @@ https://docs.kernel.org/userspace-api/landlock.html, https://docs.kernel.org/use
 import ctypes
 import os
 import platform
-import resource
 import struct
 import sys
 from pathlib import Path
@@ -54,7 +53,7 @@ class SandboxError(RuntimeError):
     """The fences cannot be put up on this machine."""
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _call(what: str, result: int) -> int:
@@ -76,6 +75,8 @@ def missing() -> str | None:
 
 def limit(memory: int, seconds: int, file_size: int = 16 << 20) -> None:
     """Bound what this process may use: `memory` in bytes beyond what it holds now."""
+    import resource  # which Windows does not have
+
     held = 0
     if sys.platform == "linux":
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

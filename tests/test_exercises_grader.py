@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exercises import cells, sandbox
+from exercises import cells, grader, sandbox
 from exercises.__main__ import main
 from exercises.registry import HERE, exercises
 from exercises.traces import told
@@ -476,6 +476,14 @@ def test_a_machine_without_fences_is_told_so(tmp_path, capsys, monkeypatch):
     assert "nothing here" in capsys.readouterr().err
     assert main(["grade", str(tmp_path), "--out", str(tmp_path / "grades.csv"), "--unfenced"]) == 0
     assert "a.py: 1 of" in capsys.readouterr().err
+
+
+def test_fences_that_fail_are_not_the_students_fault(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.py").write_text(RIGHT_11)
+    monkeypatch.setattr(sandbox, "missing", lambda: None)
+    monkeypatch.setattr(grader, "MEMORY", "no number")  # any error before a worker listens
+    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "grades.csv")]) == 2
+    assert "cannot be started behind its fences" in capsys.readouterr().err
 
 
 def test_a_worker_s_bytes_cannot_be_more_than_data():
