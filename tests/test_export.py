@@ -246,7 +246,7 @@ def test_fault_is_named(complaints, fault):
     """File, line (where Sphinx knows it) and construct."""
     mine = [line for line in complaints if re.match(rf"chapters/{fault}\b", line)]
     assert any(FAULTS[fault][1] in line for line in mine), "\n".join(complaints)
-    if fault not in ("missing_theorem", "image_without_words"):  # Sphinx knows no line here
+    if fault not in ("missing_theorem", "image_without_words", "role_cut_by_a_table"):  # Sphinx knows no line here
         assert all(re.match(rf"chapters/{fault}\.md:\d+: ", line) for line in mine)
 
 
