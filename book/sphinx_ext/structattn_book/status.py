@@ -12,6 +12,7 @@ from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.util.docutils import SphinxDirective
 
+FIELDS = ("commit", "command", "seeds", "hardware", "versions")
 PACKAGES = ("torch", "numpy", "jaxtyping", "matplotlib", "plotly", "anywidget", "Sphinx", "myst-nb", "jupyter-book")
 
 
@@ -67,16 +68,23 @@ class RecordsTable(SphinxDirective):
     """Every record in `book/results/`: where its numbers came from."""
 
     def run(self):
-        rows = []
-        for path in sorted((Path(self.env.srcdir) / self.config.structattn_records).glob("*.json")):
-            self.env.note_dependency(str(path))
-            record = json.loads(path.read_text(encoding="utf-8"))
-            fields = [plain(record.get(key, "not recorded")) for key in ("command", "seeds", "hardware", "versions")]
-            commit = str(record.get("commit", "not recorded"))[:10]
-            rows.append([path.stem, commit, *fields, seconds(record.get("wall_seconds", "not recorded"))])
-        if not rows:
-            return [nodes.paragraph("", "No run is recorded yet: each number was computed on its page.")]
-        return [table(["record", "commit", "command", "seeds", "hardware", "versions", "wall time"], rows)]
+        records = Path(self.env.srcdir) / self.config.structattn_records
+        tables = [self.described(path) for path in sorted(records.glob("*.json"))]
+        return tables or [nodes.paragraph("", "No run is recorded yet: each number was computed on its page.")]
+
+    def described(self, path: Path) -> nodes.table:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = {field: plain(record.get(field, "not recorded")) for field in FIELDS}
+        rows = [[field, known[field]] for field in ("seeds", "hardware", "versions")]
+        return table(
+            ["record", nodes.literal("", path.stem)],
+            [
+                ["commit", nodes.literal("", known["commit"][:10])],
+                ["command", nodes.literal("", known["command"])],
+                *rows,
+                ["wall time", seconds(record.get("wall_seconds", "not recorded"))],
+            ],
+        )
 
 
 def git_commit(root: Path) -> str:
