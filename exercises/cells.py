@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .traces import told
 
-LARGEST_FILE = 20 << 20  # bytes
+LARGEST_FILE, LARGEST_CODE = 20 << 20, 2 << 20  # bytes; a notebook holds pictures as well
 
 
 class Unreadable(ValueError):
@@ -39,10 +39,12 @@ def read(path: Path) -> Source:
         if path.stat().st_size > LARGEST_FILE:
             raise Unreadable(f"{path.name} is larger than {LARGEST_FILE >> 20} MB")
         text = path.read_text(encoding="utf-8")
-        if path.suffix != ".ipynb":
-            return Source(path.name, ((path.name, text),))
-        notebook = json.loads(text)
-        codes = [joined(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        if path.suffix == ".ipynb":
+            codes = [joined(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        else:
+            codes = [text]
+        if sum(map(len, codes)) > LARGEST_CODE:
+            raise Unreadable(f"{path.name} holds more than {LARGEST_CODE >> 20} MB of code")
     except UnicodeDecodeError:
         raise Unreadable(f"{path.name} is not text (UTF-8)") from None
     except (OSError, MemoryError) as error:
@@ -51,6 +53,8 @@ def read(path: Path) -> Source:
         raise
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unreadable(f"{path.name} is not a Jupyter notebook (format 4)") from None
+    if path.suffix != ".ipynb":
+        return Source(path.name, ((path.name, codes[0]),))
     return Source(path.name, tuple((f"{path.name}, cell {k}", code) for k, code in enumerate(codes, 1)))
 
 

@@ -28,6 +28,7 @@ from .wire import Closed, Late, WireError, decode, encode, receive, send
 MEMORY = 1 << 30  # bytes that a submission may use beyond Python and torch
 FOLDER_BYTES, FOLDER_ENTRIES = 64 << 20, 2000  # what it may leave in its folder
 KINDS = (".ipynb", ".py")
+MOST_FILES = 100  # of one submission
 
 
 class GradingError(RuntimeError):
@@ -60,30 +61,39 @@ def submissions(folder: Path) -> list[Submission]:
     if not folder.is_dir():
         raise GradingError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}")
     found = [
-        submission(entry.name, sorted(entry.rglob("*")) if entry.is_dir() else [entry])
+        submission(entry)
         for entry in sorted(folder.iterdir())
-        if not hidden(entry) and not entry.is_symlink() and (entry.is_dir() or entry.suffix in KINDS)
+        if not hidden(entry.name) and not entry.is_symlink() and (entry.is_dir() or entry.suffix in KINDS)
     ]
     if not found:
         raise GradingError(f"{folder} holds no notebook (.ipynb), no script (.py) and no folder of them")
     return found
 
 
-def submission(name: str, paths: list[Path]) -> Submission:
+def submission(entry: Path) -> Submission:
+    paths = [
+        path
+        for path in (sorted(entry.rglob("*")) if entry.is_dir() else [entry])
+        if path.suffix in KINDS and path.is_file() and not path.is_symlink()
+        if not any(map(hidden, path.relative_to(entry.parent).parts))
+    ]
     sources, problems = [], []
-    for path in paths:
-        if path.suffix in KINDS and path.is_file() and not path.is_symlink() and not any(map(hidden, path.parents)):
-            try:
-                sources.append(read(path))
-            except Unreadable as error:
-                problems.append(str(error))
-    if not sources and not problems:
-        problems.append("no notebook (.ipynb) and no script (.py) in this folder")
-    return Submission(name, tuple(sources), tuple(problems))
+    for path in paths[:MOST_FILES]:
+        try:
+            sources.append(read(path))
+        except Unreadable as error:
+            problems.append(str(error))
+    if not paths:
+        problems.append("There is no notebook (.ipynb) and no script (.py) in this folder.")
+    if len(paths) > MOST_FILES:
+        problems.append(
+            f"This folder holds {len(paths)} notebooks and scripts, of which the first {MOST_FILES} were read."
+        )
+    return Submission(entry.name, tuple(sources), tuple(problems))
 
 
-def hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__pycache__"
+def hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
 
 
 class Nursery:
@@ -153,8 +163,8 @@ class Worker:
 
     def load(self, source: Source, function: str) -> tuple[bool, str]:
         """Run the submission; whether it then defines the function, and what went wrong."""
-        request = {"name": source.name, "cells": source.cells, "function": function}
-        reply, _ = self.exchange(request, b"", self.seconds, "did not finish loading")
+        request, code = {"name": source.name, "function": function}, json.dumps(source.cells).encode()
+        reply, _ = self.exchange(request, code, self.seconds, "did not finish loading")
         return reply.get("defined") is True, plain(str(reply.get("said", "")))
 
     def call(self, *arguments):

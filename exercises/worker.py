@@ -107,8 +107,8 @@ def forget_exercises() -> None:
 
 def serve(judge: socket.socket) -> None:
     """Run the submission that the first frame holds, then answer one call after the other."""
-    order, _ = receive(judge)
-    source = cells.Source(order["name"], tuple((label, code) for label, code in order["cells"]))
+    order, code = receive(judge)
+    source = cells.Source(order["name"], tuple(map(tuple, json.loads(code))))
     names, errors = cells.run(source)
     function = names.get(order["function"])
     send(

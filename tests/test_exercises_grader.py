@@ -396,6 +396,8 @@ def notebook(*codes: str) -> str:
 
 @fenced
 def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
+    tmp_path = tmp_path / ".hidden"  # where the folder lies is nobody's fault
+    tmp_path.mkdir()
     (tmp_path / "ana").mkdir()
     (tmp_path / "ana" / "01_form.ipynb").write_text(
         notebook(
@@ -413,12 +415,16 @@ def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
     (tmp_path / "ben.ipynb").write_text("{not a notebook")
     (tmp_path / "cyd.ipynb").write_text("[" * 100_000)
     (tmp_path / "dan").mkdir()
+    (tmp_path / "dan" / ".venv").mkdir()
+    (tmp_path / "dan" / ".venv" / "theirs.py").write_text(RIGHT_11)
+    (tmp_path / "gus.py").write_text("# " + "long " * 10**6 + "\n" + RIGHT_11)
+    (tmp_path / "hal.py").write_text("# " + "é" * 10**6 + "\n" + RIGHT_11)
     (tmp_path / "eve.py").symlink_to("/etc/hostname")
     (tmp_path / "notes.txt").write_text("not a submission")
     assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out.csv"), "--jobs", "1", "--seed", "5"]) == 0
-    assert "[4/4] dan: 0 of" in capfd.readouterr().err
+    assert "[6/6] hal.py: 1 of" in capfd.readouterr().err
     rows = table(tmp_path / "out.csv")
-    assert list(rows) == ["ana", "ben.ipynb", "cyd.ipynb", "dan"]
+    assert list(rows) == ["ana", "ben.ipynb", "cyd.ipynb", "dan", "gus.py", "hal.py"]
     ana = rows["ana"]
     assert (ana["1.1"], ana["1.2"], ana["1.3"], ana["1.4"], ana["total"]) == ("1", "1", "0", "0", "2"), ana
     assert "not done yet" in ana["1.3 message"]
@@ -427,6 +433,7 @@ def test_notebooks_folders_and_unreadable_files(tmp_path, capfd):
     assert "ben.ipynb is not a Jupyter notebook" in rows["ben.ipynb"]["1.1 message"]
     assert "not a Jupyter notebook" in rows["cyd.ipynb"]["1.1 message"]
     assert "no notebook" in rows["dan"]["1.1 message"]
+    assert "more than 2 MB of code" in rows["gus.py"]["1.1 message"]
 
 
 @fenced
