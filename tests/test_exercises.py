@@ -50,7 +50,7 @@ def test_page_is_complete(number):
 def test_stub_has_the_solution_s_signature_and_docstring(number):
     ours, theirs = getattr(solutions(number), find(number).function), stub(number)
     assert str(inspect.signature(theirs)) == str(inspect.signature(ours))
-    assert inspect.getdoc(theirs) == inspect.getdoc(ours)
+    assert inspect.getdoc(theirs).split() == inspect.getdoc(ours).split()  # the page's lines are shorter
 
 
 @pytest.mark.parametrize("seed", SEEDS)
