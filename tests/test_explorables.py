@@ -476,6 +476,34 @@ def test_reading_a_prompt(shown):
     assert words.inner_text().startswith("0 of 12")
 
 
+def test_a_token_that_is_clicked_is_read(shown):
+    page = shown(PromptReader(position=0))
+    page.locator(".pr-token").nth(6).click()
+    picture(page)
+    assert page.locator(".sx-words").inner_text().startswith("7 of 16")
+
+
+CONTRAST = """(e) => {
+    const channel = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const luminance = (colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map((part) => channel(part / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const { color, backgroundColor } = getComputedStyle(e);
+    const [low, high] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("face", FACES)
+def test_text_on_buttons_stands_out_under_the_pointer(shown, face, theme):
+    page = shown(face(), theme=theme)
+    for control in page.locator(".sx button:visible, .sx-choices span").all():
+        control.hover(force=True)  # a radio button lies over its text
+        assert control.evaluate(CONTRAST) >= 4.5, control.inner_text()
+
+
 def test_playing_reads_on_until_it_is_paused(shown):
     page = shown(PromptReader(position=0))
     page.get_by_role("button", name="Play").click()

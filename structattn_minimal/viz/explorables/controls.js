@@ -175,7 +175,7 @@ const STYLE = `
 @media (prefers-color-scheme: dark) { .sx { ${DARK} } }
 :is(html[data-theme=light], html[theme=light], [data-jp-theme-light=true], .vscode-light) .sx { ${LIGHT} }
 :is(html[data-theme=dark], html[theme=dark], [data-jp-theme-light=false], .vscode-dark) .sx { ${DARK} }
-.sx { container-type: inline-size; color: var(--text); background: var(--surface); padding: 1rem; border-radius: .5rem;
+.sx { color: var(--text); background: var(--surface); padding: 1rem; border-radius: .5rem;
   font: 400 .95rem/1.4 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; box-sizing: border-box; }
 .explorable .sx { padding: 0; background: none; }
 .sx *, .sx *::before { box-sizing: border-box; }
@@ -187,7 +187,6 @@ const STYLE = `
 .sx svg { display: block; inline-size: 100%; block-size: auto; overflow: hidden; }
 .sx svg text { fill: var(--text); font-size: 13px; font-family: inherit; user-select: none; }
 .sx svg text.quiet { fill: var(--muted); font-size: 12px; }
-.sx svg i, .sx em { font-style: italic; }
 .sx-plot { border-radius: .4rem; background: var(--ground); border: 1px solid var(--border); }
 .sx-slider { display: grid; grid-template-columns: 1fr auto; gap: 0 .5rem; flex: 1 1 10rem; min-width: 0; }
 .sx-slider label, .sx legend, .sx-head { font-size: .88rem; color: var(--muted); margin: 0; padding: 0; }
@@ -202,9 +201,9 @@ const STYLE = `
 .sx-choices :focus-visible + span { outline: 3px solid var(--accent-2); outline-offset: -3px; }
 .sx button { font: inherit; color: var(--text); background: var(--ground); border: 1px solid var(--border); border-radius: .4rem;
   padding: .3rem .7rem; min-block-size: 2rem; cursor: pointer; margin: 0; }
-.sx button:hover:not(:disabled), .sx-choices label:hover :not(:checked) + span { border-color: var(--accent); color: var(--accent); }
+.sx button:hover:not(:disabled, .main, [aria-pressed=true]), .sx-choices label:hover :not(:checked) + span { border-color: var(--accent); color: var(--accent); }
 .sx button.main, .sx button[aria-pressed=true] { background: var(--accent); color: var(--ground); border-color: var(--accent); font-weight: 600; }
-.sx button.main:hover:not(:disabled) { color: var(--ground); filter: brightness(1.1); }
+.sx button:is(.main, [aria-pressed=true]):hover:not(:disabled) { filter: brightness(1.1); }
 .sx button:disabled { opacity: .55; cursor: default; }
 .sx :is(button, input, [tabindex]):focus-visible { outline: 3px solid var(--accent-2) !important; outline-offset: 2px; }
 .sx-words { margin: 0; min-block-size: 8.4em; line-height: 1.4; }

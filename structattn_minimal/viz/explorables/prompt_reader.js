@@ -48,7 +48,7 @@ const STYLE_HERE = `
 .pr-tokens { display: flex; flex-wrap: wrap; gap: .5rem .6rem; margin: 0; padding: 0; list-style: none; }
 .pr-tokens li { display: flex; gap: 3px; margin: 0; padding: 3px; border-radius: .35rem; border: 1px solid transparent; }
 .pr-tokens li.now { border-color: var(--accent-2); }
-.pr-token { display: grid; justify-items: center; gap: 2px; font-size: .8rem; color: var(--muted); min-inline-size: 1.9rem; }
+.pr-token { display: grid; justify-items: center; gap: 2px; font-size: .8rem; color: var(--muted); min-inline-size: 1.9rem; cursor: pointer; }
 .pr-token svg { inline-size: 1.5rem !important; border-radius: 3px; }
 .pr-token.ahead svg { opacity: .25; }
 .pr-token.fresh { color: var(--accent-2); font-weight: 700; }
@@ -66,6 +66,7 @@ export default {
     const last = () => 4 * get("d");
     const sub = (letter, index) => html("span", {}, html("i", {}, letter), html("sub", {}, index));
 
+    // Reading
     const goTo = (position) => set({ position: clamp(position, 0, last()) });
     const place = slider({ label: "Tokens read", min: 0, max: 24, step: 1, act: (position) => { pause(); goTo(position); } });
     const dimension = slider({ label: html("span", {}, "Dimension ", html("i", {}, "d")), min: 2, max: 6, step: 1, act: (d) => { pause(); set({ d, position: Math.min(get("position"), 4 * d) }); } });
@@ -75,6 +76,11 @@ export default {
     const again = button("New prompt", () => { pause(); set({ seed: (get("seed") + 1) % 2 ** 31, position: 1 }); });
 
     let timer = null;
+    const pause = () => {
+      clearInterval(timer);
+      timer = null;
+      play.replaceChildren("Play");
+    };
     const play = button("Play", () => {
       if (timer) return pause();
       if (get("position") === last()) goTo(0);
@@ -83,27 +89,23 @@ export default {
       step();
       return play.replaceChildren("Pause");
     });
-    const pause = () => {
-      clearInterval(timer);
-      timer = null;
-      play.replaceChildren("Play");
-    };
 
     // A token: a column of d cells, coloured by sign and size; a y has one cell
     const cell = (value, y, height) => svg("rect", {
       y, width: 24, height, style: `fill: color-mix(in srgb, var(--${value < 0 ? "low" : "high"}) ${Math.min(100, 12 + 75 * Math.abs(value))}%, var(--ground))`,
     });
-    const token = (label, values, d, state) => {
+    const token = (label, values, d, index, position) => {
+      const state = index >= position ? "ahead" : index === position - 1 ? "fresh" : "read";
       const size = 60 / d;
       const cells = state === "ahead" ? [svg("rect", { width: 24, height: values.length === 1 ? 60 / 2 : 60, y: values.length === 1 ? 15 : 0, style: "fill: var(--muted)" })]
         : values.length === 1 ? [cell(values[0], 15, 30)] : values.map((value, i) => cell(value, i * size, size - 1));
-      return html("span", { class: `pr-token ${state}` }, svg("svg", { viewBox: "0 0 24 60", "aria-hidden": "true" }, ...cells), label);
+      const act = () => { pause(); goTo(index + 1); }; // for the mouse; the slider does the same by keyboard
+      return html("span", { class: `pr-token ${state}`, onclick: act }, svg("svg", { viewBox: "0 0 24 60", "aria-hidden": "true" }, ...cells), label);
     };
     const tokens = html("ol", { class: "pr-tokens", "aria-hidden": "true" });
     const drawTokens = ({ X, y }, d, position) => {
-      const state = (index) => (index >= position ? "ahead" : index === position - 1 ? "fresh" : "read");
       tokens.replaceChildren(...X.map((x, i) => html("li", { class: Math.floor((position - 1) / 2) === i && position ? "now" : "" },
-        token(sub("x", i + 1), x, d, state(2 * i)), token(sub("y", i + 1), [y[i]], d, state(2 * i + 1)))));
+        token(sub("x", i + 1), x, d, 2 * i, position), token(sub("y", i + 1), [y[i]], d, 2 * i + 1, position))));
     };
 
     const plot = (label) => svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "sx-plot", role: "img", "aria-label": label });
