@@ -60,6 +60,11 @@ def submissions(folder: Path) -> list[Submission]:
     """Every notebook, script and folder in `folder`, one submission each. Raises `GradingError`."""
     if not folder.is_dir():
         raise GradingError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise GradingError(
+            "start from another folder: where Python is started it also looks for modules, so that a submission called "
+            "torch.py would be run in place of torch, and not in a process of its own"
+        )
     found = [
         submission(entry)
         for entry in sorted(folder.iterdir())
@@ -104,7 +109,7 @@ class Nursery:
         self.lock = threading.Lock()
         self.control, theirs = socket.socketpair()
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-        places = [str(HERE.parent), *(path for path in sys.path if path)]
+        places = [str(HERE.parent), *(path for path in sys.path if path not in ("", os.getcwd()))]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from exercises.worker import nursery; nursery({theirs.fileno()})"],

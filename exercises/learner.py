@@ -18,7 +18,7 @@ def verdict_on(number: str, function: Callable | None, *, seed: int | None = Non
         message = f"{exercise.function} should be a function, and is a {type(function).__name__}."
         return Verdict(exercise.number, exercise.title, "missing", message)
     try:
-        return judge(exercise, local(function), random.randrange(10**6) if seed is None else int(seed))
+        return judge(exercise, local(function), random.SystemRandom().randrange(10**6) if seed is None else int(seed))
     except KeyboardInterrupt:
         return Verdict(exercise.number, exercise.title, "stopped", "You stopped it. If it was slow: is there a loop?")
 

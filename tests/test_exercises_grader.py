@@ -476,6 +476,13 @@ def test_a_folder_that_cannot_be_graded_is_named(tmp_path, capsys, make, says):
     assert not (tmp_path / "grades.csv").exists()
 
 
+def test_grading_starts_outside_the_submissions(tmp_path, capsys, monkeypatch):
+    (tmp_path / "torch.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert main(["grade", ".", "--out", "grades.csv"]) == 2
+    assert "start from another folder" in capsys.readouterr().err
+
+
 def test_a_machine_without_fences_is_told_so(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.py").write_text("def bilinear_scores(x, m):\n    return x @ m @ x.mT\n")
     monkeypatch.setattr(sandbox, "missing", lambda: "there is nothing here")
