@@ -1,6 +1,6 @@
 """What holds on the CPU holds on a GPU: the same module and the same input give the same numbers on either device.
 
-The CPU half runs everywhere and holds the test itself; the GPU half is for the owner of one: `pytest tests/test_devices.py`.
+The CPU half runs everywhere and holds the test itself; the GPU half is for the owner of one, by the same command.
 """
 
 import copy
