@@ -162,7 +162,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
     return "".join(streams) + "".join(output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
-@pytest.mark.timeout(1500)  # for a busy machine; alone it takes 2 to 3 minutes at most
+@pytest.mark.timeout(1500)  # for a busy machine
 @pytest.mark.parametrize("page", pages())
 def test_notebook_runs_in_colab(page, colab):
     before = colab.versions()
