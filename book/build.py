@@ -94,7 +94,7 @@ def run_jupyter_book() -> tuple[int, list[str]]:
     # Threads of torch that wait do not spin: on a busy machine, spinning makes training many times slower.
     environment = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     with (
-        LOG.open("w", encoding="utf-8") as log,
+        LOG.open("w", encoding="utf-8", buffering=1) as log,
         subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT
         ) as process,
