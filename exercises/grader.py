@@ -165,6 +165,7 @@ class Worker:
     def __init__(self, channel: socket.socket, folder: Path, seconds: float):
         self.channel, self.folder, self.seconds = channel, folder, seconds
         self.left = seconds
+        self.looked = 0.0
 
     def load(self, source: Source, function: str) -> tuple[bool, str]:
         """Run the submission; whether it then defines the function, and what went wrong."""
@@ -213,6 +214,9 @@ class Worker:
             raise Gone("crashed", "Its process sent something that is no answer.") from None
 
     def look_at_folder(self) -> None:
+        if time.monotonic() - self.looked < 0.1:
+            return
+        self.looked = time.monotonic()
         size, count, folders = 0, 0, [self.folder]
         while folders:
             with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
