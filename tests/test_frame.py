@@ -319,10 +319,8 @@ def build(book: Path) -> subprocess.CompletedProcess:
     return run(sys.executable, "book/build.py", cwd=book)
 
 
-@pytest.fixture(scope="module")
-def small_book(tmp_path_factory):
+def write_small_book(book: Path) -> Path:
     """One page, one record, and the true frame around them."""
-    book = tmp_path_factory.mktemp("small")
     shutil.copytree(ROOT / "book", book / "book", ignore=shutil.ignore_patterns("*.md", "results", "__pycache__"))
     shutil.copy(ROOT / "_config.yml", book)
     for folder in ("chapters", "book/results", "tests", "structattn_minimal"):
@@ -336,7 +334,14 @@ def small_book(tmp_path_factory):
     return book
 
 
-def test_small_book_is_built_and_remembered(small_book):
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory):
+    """Shared by the planted problems: each writes the page anew."""
+    return write_small_book(tmp_path_factory.mktemp("small"))
+
+
+def test_small_book_is_built_and_remembered(tmp_path):
+    small_book = write_small_book(tmp_path)
     page = small_book / "chapters/01_page.md"
     first = build(small_book)
     assert first.returncode == 0, first.stdout
