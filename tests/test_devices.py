@@ -43,7 +43,7 @@ def numbers(module, x):
     return [t.detach().cpu() for t in (out, x.grad, *(p.grad for p in module.parameters()))]
 
 
-def same_on(device, module, x):
+def assert_same_on(device, module, x):
     module = copy.deepcopy(module).double()
     expected = numbers(module, x.clone())
     got = numbers(module.to(device), x.to(device))
@@ -53,7 +53,7 @@ def same_on(device, module, x):
 @devices
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_layer_and_its_gradients(kind, device):
-    same_on(device, LAYERS[kind], torch.randn(2, T, D, dtype=torch.float64))
+    assert_same_on(device, LAYERS[kind], torch.randn(2, T, D, dtype=torch.float64))
 
 
 @devices
@@ -68,7 +68,7 @@ def test_the_scores_of_a_layer(kind, device):
 @pytest.mark.parametrize("kind", MATRICES)
 def test_a_matrix_and_its_dense_form(kind, device):
     matrix = MATRICES[kind]
-    same_on(device, matrix, torch.randn(5, matrix.d_in, dtype=torch.float64))
+    assert_same_on(device, matrix, torch.randn(5, matrix.d_in, dtype=torch.float64))
     torch.testing.assert_close(copy.deepcopy(matrix).to(device).to_dense().cpu(), matrix.to_dense())
 
 
