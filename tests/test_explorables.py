@@ -293,6 +293,11 @@ def test_errors_along_a_prompt(js, d):
     assert errors[:d].min() > 1e-6  # and not before
 
 
+def test_predicting_zero_has_mean_squared_error_one(js):
+    answers = js("prompt_reader", "(c) => Array.from({ length: 2000 }, (_, seed) => c.prompt(4, seed, 0).answers[0])")
+    assert as_tensor(answers).square().mean().item() == pytest.approx(1, abs=0.15)
+
+
 def test_noise_is_in_what_is_read_and_not_in_the_answers(js):
     clean, noisy = (js("prompt_reader", "(c, noise) => c.prompt(3, 4, noise)", noise) for noise in (0, 0.5))
     assert noisy["answers"] == clean["answers"] == clean["y"]
