@@ -169,6 +169,7 @@ def train(populations: dict[str, Population], preset: Preset, report=None) -> di
     report(step, losses): called after each step with the mean loss of each method.
     Raises `FloatingPointError` if a loss is not finite.
     """
+    torch.set_num_threads(1)  # operations this small lose by being split over cores, up to twentyfold
     device = next(iter(populations.values())).theta.device
     generator = torch.Generator(device).manual_seed(min(preset.seeds))
     curves = {name: [] for name in populations}
