@@ -1,6 +1,6 @@
 """In-context regression: a linear map is shown in a prompt as pairs x_i, y_i, and a transformer has to predict y.
 
-Garg et al. 2022 posed the task; Kuang et al. 2025, section 4, use it to compare scoring functions. The curriculum
+Garg et al. 2022 posed the task; Kuang et al. 2025 use it to compare scoring functions. The curriculum
 draws easier prompts at first: inputs in the leading dimensions only.
 """
 
@@ -107,7 +107,7 @@ CHAPTER = Preset(
     batch=64,
     seeds=tuple(range(6)),
     methods={
-        "standard_r2": Method("standard, 8 heads of rank 2", "standard", 8, 1.6e-2),
+        "standard_r2": Method("standard, 8 heads of rank 2", "standard", 8, 8e-3),
         "standard_r4": Method("standard, 4 heads of rank 4", "standard", 4, 1.6e-2),
         "btt": Method("BTT, 4 heads of rank 16", "btt", 4, 1.6e-2),
     },
