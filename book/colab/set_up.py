@@ -24,7 +24,8 @@ def set_up():
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     done = subprocess.run([*pip, *(needed[name] for name in missing)], capture_output=True, text=True)
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["pip gave no reason"]
+        why = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1])
         by_hand = f"pip install --no-deps {' '.join(needed[name] for name in missing)}"
         raise SystemExit(
             f"Could not install {', '.join(missing)}.\n{why}\n"
