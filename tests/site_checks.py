@@ -70,6 +70,7 @@ def visit(browser: Browser, url: str):
 READY = """() => document.readyState === "complete"
     && [...document.querySelectorAll(".explorable")].every((e) => e.dataset.ready)
     && [...document.querySelectorAll(".plotly-figure")].every((e) => e.dataset.drawn)
+    && [...document.querySelectorAll(".plotly-figure .main-svg")].every((e) => e.clientWidth <= e.closest(".plotly-figure").clientWidth + 1)
     && (!window.MathJax || (window.MathJax.startup?.promise && window.__typeset))"""
 
 
