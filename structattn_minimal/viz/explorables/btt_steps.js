@@ -107,7 +107,7 @@ export default {
     const places = (one, step, top) => {
       const { rows: n, groups, size } = layout(one, step);
       const gap = groups > 1 && size > 1 ? 5 : 2;
-      const unit = Math.min(26, (WIDTH - 24 - gap * (groups - 1)) / (groups * size), (D === n ? 16 : 150) / n);
+      const unit = Math.min(30, (WIDTH - 24 - gap * (groups - 1)) / (groups * size), 170 / n);
       const left = (WIDTH - groups * size * unit - gap * (groups - 1)) / 2;
       return Array.from({ length: n * groups * size }, (_, i) => {
         const [row, group, inside] = [Math.floor(i / (groups * size)), Math.floor(i / size) % groups, i % size];
@@ -145,7 +145,7 @@ export default {
       const title = (text, y) => svg("text", { x: 12, y, class: "quiet" }, text);
       cells.setAttribute("viewBox", `0 0 ${WIDTH} ${Math.max(height, 120)}`);
       cells.replaceChildren(
-        ...(step ? [title(step === 1 ? "input" : `after ${NAMES[step - 1]}`, 20), ...from.map((at, i) => cell(at, all[step - 1][i], lit.includes(i))), ...links.map(line), title(`${NAMES[step]}:`, to[0].y - 10)] : [title("the input x", 22)]),
+        ...(step ? [title(step === 1 ? "input" : `after ${NAMES[step - 1]}`, 20), ...links.map(line), ...from.map((at, i) => cell(at, all[step - 1][i], lit.includes(i))), title(`${NAMES[step]}:`, to[0].y - 10)] : [title("the input x", 22)]),
         ...made);
       cells.setAttribute("aria-label", `${step ? `After step ${step}, ${NAMES[step]}` : "The input"}: ${all[step].map((value) => signed(value, 1)).join(", ")}.`);
       for (const run of runs) run.cancel();
@@ -165,7 +165,7 @@ export default {
     // A matrix as cells; `marks` frames rectangles [row, column, rows, columns]
     const drawMap = (node, label, list, n, m, marks, lines = []) => {
       const unit = 160 / Math.max(n, m);
-      node.setAttribute("viewBox", `-3 -3 ${m * unit + 6} ${n * unit + 6}`);
+      node.setAttribute("viewBox", `${(m * unit - 166) / 2} ${(n * unit - 166) / 2} 166 166`);
       node.setAttribute("aria-label", label);
       node.replaceChildren(
         svg("rect", { width: m * unit, height: n * unit, style: "fill: var(--ground); stroke: var(--border)" }),

@@ -20,7 +20,7 @@ class BTTSteps(Explorable):
     grid = choice("4x4", "2x8", "8x2", "narrow")
     rank = whole(1, 4, 1)
     step = whole(0, 5, 3)
-    watch = whole(0, 63, 5)
+    watch = whole(0, 63, 6)
     rows = choice("natural", "blocks")
     seed = whole(0, 2**31 - 1, 1)
 
