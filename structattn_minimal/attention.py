@@ -6,8 +6,11 @@ S_ij = scale x_i^T M x_j.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -41,8 +44,32 @@ def head_ranks(ranks: Sequence[int], d_model: int, n_heads: int, length: int | N
     return ranks
 
 
+@dataclass(frozen=True)
+class KeyGroup:
+    """Features that one dot product sums, times `scale`, and that a decoder holds for the `slots` latest tokens.
+
+    `heads`: of the keys, either all H or one that every head shares.
+    """
+
+    heads: int
+    features: int
+    slots: int
+    scale: float
+
+
+def dot_products(
+    q: Float[Tensor, "batch heads queries width"], k: Float[Tensor, "batch key_heads keys width"]
+) -> Float[Tensor, "batch heads queries keys"]:
+    """Each query with each key of its head. Heads that share a key are rows of one product, so no key is repeated."""
+    rows = q.unflatten(1, (k.shape[1], -1)).flatten(2, 3)  # (B, key heads, heads a key * queries, width)
+    return (rows @ k.mT).unflatten(2, (-1, q.shape[2])).flatten(1, 2)
+
+
 class Attention(nn.Module):
     """What all kinds share. x: (B, T, D) -> (B, T, D). A kind supplies queries and keys, and may change how they meet.
+
+    `forward` looks at all tokens at once; `AttentionCache` takes the same steps for new tokens after others: project,
+    `dot_products` a key group, `maps`, softmax, values, output.
 
     Args:
         d_model: the width D.
@@ -61,15 +88,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
         self._check(x)
-        q, k = self.queries_keys(x)
-        heads = self.attend(q, k, self.split_heads(self.value(x)))  # (B, H, T, r)
-        return self.out(heads.transpose(1, 2).flatten(2))
+        return self.merge_heads(self.attend(*self.queries_keys_values(x)))
 
     def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
         """The logits before the softmax, -inf where masked; one map a head (two in `GlobalSlidingWindowAttention`)."""
         self._check(x)
         q, k = self.queries_keys(x)
-        return (self.scale * q @ k.mT).masked_fill(~self.visible(x.shape[1], x.device), float("-inf"))
+        products = [dot_products(*parts) for parts in zip(self.split_queries(q), self.split_keys(k), strict=True)]
+        position = torch.arange(x.shape[1], device=x.device)
+        return torch.cat(self.maps(products, position, position), dim=1)
+
+    def queries_keys_values(self, x):
+        """`queries_keys`, and values (B, H, T, r)."""
+        return *self.queries_keys(x), self.split_heads(self.value(x))
 
     def queries_keys(
         self, x: Float[Tensor, "batch seq d_model"]
@@ -86,15 +117,42 @@ class Attention(nn.Module):
         """softmax(S) V for each head."""
         return scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
 
-    def visible(self, seq_len: int, device=None) -> Bool[Tensor, "seq seq"]:
-        """Whether query i sees key j."""
-        return band(seq_len, seq_len, self.causal, device)
+    def key_groups(self, seq_len: int) -> tuple[KeyGroup, ...]:
+        """The groups that the features of queries and keys fall into, in order, for sequences of up to `seq_len`."""
+        raise NotImplementedError
+
+    def split_queries(self, q: Float[Tensor, "batch heads seq width"]) -> list[Tensor]:
+        """The queries of each key group, scaled."""
+        groups = self.key_groups(1)
+        return [group.scale * part for group, part in zip(groups, _split(q, groups), strict=True)]
+
+    def split_keys(self, k: Float[Tensor, "batch heads seq width"]) -> list[Tensor]:
+        """The keys of each key group; of heads that share theirs, the first."""
+        groups = self.key_groups(1)
+        return [part[:, : group.heads] for group, part in zip(groups, _split(k, groups), strict=True)]
+
+    def maps(
+        self, products: list[Tensor], q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"]
+    ) -> list[Tensor]:
+        """Logits from the dot products of each key group, -inf where masked: one map a head for each softmax."""
+        return [products[0].masked_fill(~self.visible(q_pos, k_pos), -inf)]
+
+    def visible(
+        self, q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"]
+    ) -> Bool[Tensor, "*batch queries keys"]:
+        """Whether each query sees each key."""
+        return band(q_pos, k_pos, inf, self.causal)
 
     def split_heads(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch heads seq head_dim"]:
         return x.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2)
 
+    def merge_heads(self, heads: Float[Tensor, "batch heads seq head_dim"]) -> Float[Tensor, "batch seq d_model"]:
+        """The output projection of all heads side by side."""
+        return self.out(heads.transpose(1, 2).flatten(2))
+
     def cost(self, seq_len: int) -> Cost:
         """Closed forms; see `attention_cost`."""
+        self._check_length("seq_len", seq_len)
         D, T = self.d_model, seq_len
         value_and_out = 2 * D**2
         return Cost(
@@ -118,15 +176,25 @@ class Attention(nn.Module):
         return seq_len**2 * self.d_model
 
     def cached_elements(self, seq_len: int) -> int:
-        raise NotImplementedError
+        groups = self.key_groups(seq_len)
+        keys = sum(group.heads * group.features * group.slots for group in groups)
+        return keys + self.d_model * max(group.slots for group in groups)  # a value as long as any key of its token
 
     def _check(self, x):
         fits = isinstance(x, Tensor) and x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
         require(fits, f"x must have shape (batch, seq, d_model = {self.d_model}), got {shape_of(x)}")
+        self._check_length("the length of x", x.shape[1])
+
+    def _check_length(self, name: str, seq_len: int):
+        """Refuse a sequence that is too long, for the kinds that know a longest."""
 
     def _check_head(self, head: int):
         fits = isinstance(head, int) and 0 <= head < self.n_heads
         require(fits, f"head must be an integer in [0, {self.n_heads}), got {head!r}")
+
+
+def _split(features, groups):
+    return features.split([group.features for group in groups], dim=-1)
 
 
 class StandardAttention(Attention):
@@ -144,6 +212,9 @@ class StandardAttention(Attention):
     def queries_keys(self, x):
         return self.q_norm(self.split_heads(self.query(x))), self.k_norm(self.split_heads(self.key(x)))
 
+    def key_groups(self, seq_len: int):
+        return (KeyGroup(self.n_heads, self.head_dim, seq_len, self.scale),)
+
     def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
         """M of one head."""
         self._check_head(head)
@@ -158,6 +229,3 @@ class StandardAttention(Attention):
 
     def score_macs(self, seq_len: int) -> int:
         return seq_len**2 * self.d_model
-
-    def cached_elements(self, seq_len: int) -> int:
-        return 2 * seq_len * self.d_model

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attention import Attention, head_ranks, norm
+from .attention import Attention, KeyGroup, head_ranks, norm
 from .checks import divides, positive_int
 from .matrices import btt_multiply, clip_rms, gaussian
 
@@ -59,6 +59,9 @@ class BilinearBTTAttention(Attention):
         q = btt_multiply(x, *self.factors()).transpose(1, 2)  # (B, H, T, D)
         return self.q_norm(q), x[:, None].expand_as(q)
 
+    def key_groups(self, seq_len: int):
+        return (KeyGroup(1, self.d_model, seq_len, self.scale),)
+
     def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
         """M of one head, the transpose of its BTT matrix."""
         self._check_head(head)
@@ -74,9 +77,6 @@ class BilinearBTTAttention(Attention):
 
     def score_macs(self, seq_len: int) -> int:
         return seq_len**2 * self.d_model * self.n_heads
-
-    def cached_elements(self, seq_len: int) -> int:
-        return 2 * seq_len * self.d_model
 
 
 class BilinearMLRAttention(Attention):
@@ -119,6 +119,9 @@ class BilinearMLRAttention(Attention):
         q = [level * width**-0.5 for level, width in zip(q, self.widths, strict=True)]
         return torch.cat(q, dim=-1), torch.cat(k, dim=-1)
 
+    def key_groups(self, seq_len: int):
+        return (KeyGroup(self.n_heads, sum(self.widths), seq_len, self.scale),)
+
     def _levels(self, x, weights, norms):
         def project(weight):
             chunks = x.unflatten(-1, weight.shape[1:3])  # (B, T, p, D / p)
@@ -144,6 +147,3 @@ class BilinearMLRAttention(Attention):
 
     def score_macs(self, seq_len: int) -> int:
         return seq_len**2 * self.n_heads * sum(self.widths)
-
-    def cached_elements(self, seq_len: int) -> int:
-        return seq_len * (self.n_heads * sum(self.widths) + self.d_model)

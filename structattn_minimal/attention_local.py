@@ -1,18 +1,15 @@
 """Attention whose structure is in the score matrix: what a pair costs depends on how far apart its tokens are."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import NoReturn
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from .attention import StandardAttention, head_ranks
+from .attention import KeyGroup, StandardAttention, head_ranks
 from .checks import positive_int, require
-from .costs import Cost
-from .mlr import check_backend, check_level_scales, mlr_attention, mlr_scores
-from .partition import halving_block_sizes
+from .mlr import add_levels, check_backend, check_level_scales, mlr_attention, scales_of_levels
+from .partition import halving_block_sizes, same_block
 from .window import band, windowed_attention, windowed_pairs
 
 
@@ -24,8 +21,11 @@ class SlidingWindowAttention(StandardAttention):
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
         self.window = window
 
-    def visible(self, seq_len: int, device=None):
-        return band(seq_len, self.window, self.causal, device)
+    def key_groups(self, seq_len: int):
+        return (KeyGroup(self.n_heads, self.head_dim, min(seq_len, self.window + 1), self.scale),)
+
+    def visible(self, q_pos, k_pos):
+        return band(q_pos, k_pos, self.window, self.causal)
 
     def attend(self, q, k, v):
         return windowed_attention(q, k, v, self.window, causal=self.causal, scale=self.scale)
@@ -35,9 +35,6 @@ class SlidingWindowAttention(StandardAttention):
 
     def value_macs(self, seq_len: int) -> int:
         return self.score_macs(seq_len)
-
-    def cached_elements(self, seq_len: int) -> int:
-        return 2 * min(seq_len, self.window + 1) * self.d_model
 
 
 class GlobalSlidingWindowAttention(StandardAttention):
@@ -61,25 +58,21 @@ class GlobalSlidingWindowAttention(StandardAttention):
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
         self.ranks, self.window = ranks, window
 
-    def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
-        self._check(x)
-        q, k = self.queries_keys(x)
-        windows = (x.shape[1], self.window)  # the global part sees the whole sequence
-        maps = [
-            (q_part @ k_part.mT * rank**-0.5).masked_fill(
-                ~band(x.shape[1], window, self.causal, x.device), float("-inf")
-            )
-            for q_part, k_part, rank, window in zip(self._parts(q), self._parts(k), self.ranks, windows, strict=True)
+    def key_groups(self, seq_len: int):
+        slots = (seq_len, min(seq_len, self.window + 1))
+        return tuple(KeyGroup(self.n_heads, r, n, r**-0.5) for r, n in zip(self.ranks, slots, strict=True))
+
+    def maps(self, products, q_pos, k_pos):
+        windows = (inf, self.window)  # the global part sees the whole sequence
+        return [
+            part.masked_fill(~band(q_pos, k_pos, window, self.causal), -inf)
+            for part, window in zip(products, windows, strict=True)
         ]
-        return torch.cat(maps, dim=1)
 
     def attend(self, q, k, v):
-        (q_global, q_near), (k_global, k_near), (g, l) = self._parts(q), self._parts(k), self.ranks
-        everywhere = scaled_dot_product_attention(q_global, k_global, v, is_causal=self.causal, scale=g**-0.5)
-        return everywhere + windowed_attention(q_near, k_near, v, self.window, causal=self.causal, scale=l**-0.5)
-
-    def _parts(self, features):
-        return features.split(self.ranks, dim=-1)
+        (q_global, q_near), (k_global, k_near) = self.split_queries(q), self.split_keys(k)
+        everywhere = scaled_dot_product_attention(q_global, k_global, v, is_causal=self.causal, scale=1.0)
+        return everywhere + windowed_attention(q_near, k_near, v, self.window, causal=self.causal, scale=1.0)
 
     def to_dense(self, head: int) -> NoReturn:
         raise ValueError("GlobalSlidingWindowAttention scores a pair with two forms; there is no single matrix M")
@@ -92,17 +85,13 @@ class GlobalSlidingWindowAttention(StandardAttention):
     def value_macs(self, seq_len: int) -> int:
         return (seq_len**2 + windowed_pairs(seq_len, self.window, self.causal)) * self.d_model
 
-    def cached_elements(self, seq_len: int) -> int:
-        g, l = self.ranks
-        return self.n_heads * (seq_len * g + min(seq_len, self.window + 1) * l) + seq_len * self.d_model
-
 
 class MLRAttention(StandardAttention):
     """MLR attention: the structure is in S, not in M; nearby tokens share more levels, and so more features.
 
     QK-norm acts on all r features of a head before they are split into `ranks`. Blocks are those of the trained
     `context`, halved from level to level; shorter sequences fill them in part. Equation (1) of `mlr.py`; Kuang et al.
-    2025.
+    2025. There is no block beyond the context, so a longer sequence is refused.
 
     Args:
         ranks: features a level, coarsest first; they sum to the head dimension.
@@ -138,9 +127,16 @@ class MLRAttention(StandardAttention):
         }
         self.backend = backend
 
-    def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
-        self._check(x)
-        return mlr_scores(*self.queries_keys(x), **self.options)
+    def key_groups(self, seq_len: int):
+        scales = scales_of_levels(self.ranks, self.options["level_scales"])
+        levels = zip(self.ranks, self.block_sizes, scales, strict=True)
+        return tuple(KeyGroup(self.n_heads, r, min(seq_len, size), scale) for r, size, scale in levels)
+
+    def maps(self, products, q_pos, k_pos):
+        sizes = self.block_sizes[1:]  # level 1 is shared by all
+        finer = ((same_block(q_pos, k_pos, size), part) for size, part in zip(sizes, products[1:], strict=True))
+        scores = add_levels(products[0], 1, finer, self.options["normalize_levels"])
+        return super().maps([scores], q_pos, k_pos)
 
     def attend(self, q, k, v):
         return mlr_attention(q, k, v, **self.options, backend=self.backend)
@@ -148,22 +144,11 @@ class MLRAttention(StandardAttention):
     def to_dense(self, head: int) -> NoReturn:
         raise ValueError("MLRAttention scores a pair by its distance too; there is no single matrix M")
 
-    def _check(self, x):
-        super()._check(x)
-        self._check_length("the length of x", x.shape[1])
-
     def _check_length(self, name: str, seq_len: int):
-        require(seq_len <= self.context, f"{name} must be at most context = {self.context}, got {seq_len}")
+        advice = "keep only the latest tokens, or train with a longer context"
+        require(seq_len <= self.context, f"{name} must be at most context = {self.context}, got {seq_len}: {advice}")
 
     def score_macs(self, seq_len: int) -> int:
         full_and_ragged = ((seq_len // size, size, seq_len % size) for size in self.block_sizes)
         pairs = (full * size**2 + ragged**2 for full, size, ragged in full_and_ragged)
         return self.n_heads * sum(r * n for r, n in zip(self.ranks, pairs, strict=True))
-
-    def cached_elements(self, seq_len: int) -> int:
-        keys = sum(r * min(seq_len, size) for r, size in zip(self.ranks, self.block_sizes, strict=True))
-        return self.n_heads * keys + seq_len * self.d_model
-
-    def cost(self, seq_len: int) -> Cost:
-        self._check_length("seq_len", seq_len)
-        return super().cost(seq_len)

@@ -7,7 +7,7 @@ as in any attention. Two exact ways to compute it: "dense" writes (1) down with 
 at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -141,9 +141,14 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     return Hierarchy(ranks, check_block_sizes(block_sizes, seq_len, len(ranks)), normalize_levels, causal)
 
 
+def scales_of_levels(ranks: Sequence[int], level_scales):
+    """The factor of each level's dot product: 1 / r_l unless told."""
+    return [1 / r for r in ranks] if level_scales is None else level_scales
+
+
 def _scale_levels(q, ranks, level_scales):
     """Fold scale_l into the queries once: a dot product over the features of levels 1..l is then their scaled sum."""
-    scales = torch.as_tensor([1 / r for r in ranks] if level_scales is None else level_scales, dtype=q.dtype)
+    scales = torch.as_tensor(scales_of_levels(ranks, level_scales), dtype=q.dtype)
     return q * scales.to(q.device).repeat_interleave(torch.tensor(ranks, device=q.device))
 
 
@@ -159,17 +164,32 @@ def _scores(
     """Equation (1) for any queries and keys, all pairs of which share `shared` levels and none more than `deepest`."""
     prefix = sum(hierarchy.ranks[:shared])
     scores = q[..., :prefix] @ k[..., :prefix].mT
-    n_shared = torch.full((), shared, device=q.device)
-    for level in range(shared + 1, deepest + 1):
-        same = same_block(q_pos, k_pos, hierarchy.block_sizes[level - 1])
-        features = hierarchy.features(level)
-        scores = scores + torch.where(same, q[..., features] @ k[..., features].mT, 0)
-        n_shared = n_shared + same
-    if hierarchy.normalize_levels:
-        scores = scores / n_shared
+    finer = (
+        (same_block(q_pos, k_pos, hierarchy.block_sizes[level - 1]), q[..., features] @ k[..., features].mT)
+        for level in range(shared + 1, deepest + 1)
+        for features in [hierarchy.features(level)]
+    )
+    scores = add_levels(scores, shared, finer, hierarchy.normalize_levels)
     if hierarchy.causal and k_pos[-1] > q_pos[0]:
         scores = scores.masked_fill(k_pos > q_pos[:, None], float("-inf"))
     return scores
+
+
+def add_levels(
+    scores: Float[Tensor, "*batch queries keys"],
+    shared: int,
+    finer: Iterable[tuple[Tensor, Tensor]],
+    normalize_levels: bool,
+) -> Float[Tensor, "*batch queries keys"]:
+    """The sum of equation (1), from the `scores` of the `shared` levels that all pairs share on.
+
+    `finer`: for each level beyond, whether a pair shares it, and its dot products, which count only there.
+    """
+    n_shared = torch.full((), shared, device=scores.device)
+    for same, products in finer:
+        scores = scores + torch.where(same, products, 0)
+        n_shared = n_shared + same
+    return scores / n_shared if normalize_levels else scores
 
 
 def _definition(q, k, hierarchy: Hierarchy):

@@ -37,10 +37,10 @@ def check_block_sizes(block_sizes: Sequence[int], seq_len: int, n_levels: int | 
 
 
 def same_block(
-    q_pos: Int[Tensor, " queries"], k_pos: Int[Tensor, " keys"], block_size: int
-) -> Bool[Tensor, "queries keys"]:
+    q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"], block_size: int
+) -> Bool[Tensor, "*batch queries keys"]:
     """Whether each query shares its block of `block_size` tokens with each key."""
-    return (q_pos // block_size)[:, None] == k_pos // block_size
+    return (q_pos // block_size)[..., :, None] == (k_pos // block_size)[..., None, :]
 
 
 def shared_levels(seq_len: int, block_sizes: Sequence[int]) -> Int[Tensor, "seq seq"]:

@@ -1,15 +1,16 @@
 """Sliding-window attention: each query sees its `window` latest keys and itself, chunk by chunk, with no T x T mask."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 
-def band(seq_len: int, window: int, causal: bool, device=None) -> Bool[Tensor, "seq seq"]:
-    """Whether query i sees key j: at most `window` apart, and j <= i if causal."""
-    position = torch.arange(seq_len, device=device)
-    distance = position[:, None] - position
+def band(
+    q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"], window: float, causal: bool
+) -> Bool[Tensor, "*batch queries keys"]:
+    """Whether the query at i sees the key at j: at most `window` (`inf` for no bound) apart, and j <= i if causal."""
+    distance = q_pos[..., :, None] - k_pos[..., None, :]
     return (distance <= window) & (distance >= (0 if causal else -window))
 
 
