@@ -2,13 +2,14 @@
 
 The file list tells the story, lower rooms first: `partition` (who shares a block), `matrices` and `mlbtc` (structured
 matrices and the family that holds them), `mlr` (attention whose rank falls with distance), `window`, `costs`,
-`attention` and its kinds, `transformer`. Reference: Kuang, Amsel, Lotfi, Qiu, Potapczynski, Wilson, "Customizing the
+`attention` and its kinds, `cache` (decoding), `transformer`. Reference: Kuang, Amsel, Lotfi, Qiu, Potapczynski, Wilson, "Customizing the
 Inductive Biases of Softmax Attention using Structured Matrices", ICML 2025.
 """
 
 from .attention import Attention, StandardAttention
 from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
+from .cache import AttentionCache
 from .costs import Cost, attention_cost
 from .matrices import BTT, MLR, Butterfly, Kronecker, LowRank, Monarch, StructuredMatrix
 from .mlbtc import MLBTC, Level, as_mlbtc, butterfly_factors
@@ -24,6 +25,7 @@ __all__ = [
     "MLBTC",
     "MLR",
     "Attention",
+    "AttentionCache",
     "BilinearBTTAttention",
     "BilinearMLRAttention",
     "Butterfly",

@@ -98,7 +98,7 @@ class Attention(nn.Module):
         position = torch.arange(x.shape[1], device=x.device)
         return torch.cat(self.maps(products, position, position), dim=1)
 
-    def queries_keys_values(self, x):
+    def queries_keys_values(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor, Tensor]:
         """`queries_keys`, and values (B, H, T, r)."""
         return *self.queries_keys(x), self.split_heads(self.value(x))
 

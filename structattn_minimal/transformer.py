@@ -1,6 +1,8 @@
 """One GPT for tokens and for vectors, with any kind of attention: pre-norm, no biases, learned positions."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 
 import torch
@@ -11,6 +13,7 @@ from torch.nn.functional import gelu
 from .attention import StandardAttention, linear
 from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
+from .cache import AttentionCache
 from .checks import positive_int, require
 
 ATTENTION_KINDS = {
@@ -103,8 +106,9 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.d_model, bias=False)
         self.feed_forward = FeedForward(config.d_model, config.expansion)
 
-    def forward(self, x):
-        x = x + self.attention(self.attention_norm(x))
+    def forward(self, x, attend: Callable[[Tensor], Tensor] | None = None):
+        """`attend` takes the place of `attention` while decoding: the same layer, with a cache."""
+        x = x + (attend or self.attention)(self.attention_norm(x))
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -139,10 +143,42 @@ class GPT(nn.Module):
         Raises `ValueError` if `inputs` is longer than `context` or not what `GPTConfig` says.
         """
         self._check(inputs)
-        x = self.embed(inputs) + self.position[: inputs.shape[1]]
-        for block in self.blocks:
-            x = block(x)
+        return self._run(inputs, self.position[: inputs.shape[1]], [block.attention for block in self.blocks])
+
+    def _run(self, inputs, position, attends):
+        x = self.embed(inputs) + position
+        for block, attend in zip(self.blocks, attends, strict=True):
+            x = block(x, attend)
         return self.head(self.norm(x))
+
+    def new_caches(self, batch_size: int, capacity: int | None = None) -> list[AttentionCache]:
+        """An empty cache for each block, for `batch_size` rows of at most `capacity` (default: `context`) tokens.
+
+        Raises `ValueError` for a capacity beyond `context`: there is no learned position for such a token.
+        """
+        context = self.config.context
+        capacity = context if capacity is None else positive_int("capacity", capacity)
+        advice = "keep only the latest tokens, or train with a longer context"
+        require(capacity <= context, f"capacity must be at most context = {context}, got {capacity}: {advice}")
+        return [AttentionCache(block.attention, batch_size, capacity) for block in self.blocks]
+
+    @torch.no_grad()
+    def extend(
+        self,
+        inputs: Int[Tensor, "batch seq"] | Float[Tensor, "batch seq d_in"],
+        caches: list[AttentionCache],
+        counts: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch seq d_out"]:
+        """The rows of `self(everything so far)` that belong to the new `inputs`, which `caches` then hold too.
+
+        `counts`: how many of them each row has, as in `AttentionCache.extend`. Raises `ValueError` if a row would
+        outgrow the capacity of the caches.
+        """
+        self._check(inputs)
+        require(len(caches) == len(self.blocks), f"caches must be {len(self.blocks)}, one a block, got {len(caches)}")
+        position = caches[0].lengths[:, None] + torch.arange(inputs.shape[1], device=inputs.device)  # (B, n)
+        learned = self.position[position.clamp(max=self.config.context - 1)]  # only padding lies beyond
+        return self._run(inputs, learned, [partial(cache.extend, counts=counts) for cache in caches])
 
     @torch.no_grad()
     def generate(
@@ -151,17 +187,22 @@ class GPT(nn.Module):
         """`tokens` continued by `max_new_tokens` samples from softmax(logits / temperature); temperature 0 takes the
         best.
 
-        Each step runs the whole sequence again. Raises `ValueError` if the result would exceed `context`.
+        One pass over the prompt, then one token a step, with caches. Raises `ValueError` if the result would exceed
+        `context`.
         """
         require(self.config.vocab_size is not None, "generate needs a GPT of tokens (vocab_size), this one has d_in")
         self._check(tokens, "tokens")
         total = tokens.shape[1] + positive_int("max_new_tokens", max_new_tokens)
         context = self.config.context
-        require(total <= context, f"max_new_tokens must keep within context = {context}, got {total} tokens in all")
+        require(
+            total <= context,
+            f"max_new_tokens must keep within context = {context}, got {total} in all: shorten the prompt",
+        )
         fits = isinstance(temperature, Real) and temperature >= 0
         require(fits, f"temperature must be at least 0, got {temperature}")
+        caches, new = self.new_caches(tokens.shape[0], total - 1), tokens  # the last token is never looked at
         for _ in range(max_new_tokens):
-            logits = self(tokens)[:, -1]
+            logits = self.extend(new, caches)[:, -1]
             if temperature == 0:
                 new = logits.argmax(-1, keepdim=True)
             else:

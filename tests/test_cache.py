@@ -1,0 +1,302 @@
+"""Decoding with caches: new tokens get the very rows that the full forward pass gives them, for every kind."""
+
+import re
+
+import pytest
+import torch
+from drawing import assert_close, randn, sizes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layers import CONTEXT, KINDS, D, H, layer
+from test_transformer import OPTIONS, shaken
+
+import structattn_minimal as sa
+from structattn_minimal.cache import FUTURE, Ring
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_gpt = pytest.mark.parametrize("kind", OPTIONS)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def in_chunks(cache, x, chunks):
+    """The outputs for x, fed in chunks of the sizes given, the last one as long as it must be."""
+    pieces, rest = [], x
+    for size in chunks:
+        if rest.shape[1] > size:
+            pieces.append(rest[:, :size])
+            rest = rest[:, size:]
+    return torch.cat([cache.extend(piece) for piece in [*pieces, rest]], dim=1)
+
+
+@st.composite
+def attention_layers(draw):
+    """(layer, capacity, sequence length): any kind, any ranks, windows, blocks and options, gains away from 1."""
+    heads, kind = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from(sorted(OPTIONS)))
+    qk_norm, ranks = draw(st.booleans()), tuple(draw(st.lists(sizes(3), min_size=1, max_size=4)))
+    longest = 24
+    if kind == "mlr":
+        n = len(ranks)
+        longest = draw(sizes(6)) * 2 ** (n - 1)
+        scales = draw(st.none() | st.lists(st.sampled_from([0.3, 0.8, 2.0]), min_size=n, max_size=n))
+        options = {"ranks": ranks, "context": longest, "normalize_levels": draw(st.booleans()), "level_scales": scales}
+        width = heads * sum(ranks)
+    elif kind == "bilinear_mlr":
+        width = heads * sum(ranks) * 2 ** (len(ranks) - 1)
+        ranks = (ranks[0] + width // heads - sum(ranks), *ranks[1:])
+        options = {"ranks": ranks, "clip": draw(st.booleans())}
+    else:
+        two = (draw(sizes(3)), draw(sizes(3)))
+        width, window = heads * sum(two), draw(sizes(10))
+        options = {
+            "standard": {},
+            "swa": {"window": window},
+            "gswa": {"ranks": two, "window": window},
+            "btt": {"btt_rank": draw(sizes(2))},
+        }[kind]
+    made = sa.transformer.ATTENTION_KINDS[kind](width, heads, qk_norm=qk_norm, **options).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    capacity = draw(sizes(longest))
+    return made, capacity, draw(sizes(capacity))
+
+
+# Decoding is the forward pass
+
+
+@settings(max_examples=150)
+@given(drawn=attention_layers(), batch=sizes(2), chunks=st.lists(sizes(9), max_size=24))
+def test_any_chunks_give_the_rows_of_the_forward_pass(drawn, batch, chunks):
+    attention, capacity, seq_len = drawn
+    x = randn(batch, seq_len, attention.d_model)
+    cache = sa.AttentionCache(attention, batch, capacity)
+    assert_close(in_chunks(cache, x, chunks), attention(x))
+    assert cache.lengths.tolist() == [seq_len] * batch
+
+
+@each_kind
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("capacity", [CONTEXT, 23])  # rings of whole blocks, and of ragged ones
+@pytest.mark.parametrize("prompt", [0, 1, 7, 16, 21])
+def test_one_token_a_step_gives_the_rows_of_the_forward_pass(kind, qk_norm, capacity, prompt):
+    attention, x = layer(kind, qk_norm=qk_norm), randn(2, capacity, D)
+    cache = sa.AttentionCache(attention, 2, capacity)
+    pieces = ([x[:, :prompt]] if prompt else []) + list(x[:, prompt:].split(1, dim=1))
+    assert_close(torch.cat([cache.extend(piece) for piece in pieces], dim=1), attention(x))
+
+
+@each_kind
+def test_chunks_leave_the_cache_that_one_pass_leaves(kind):
+    attention, x = layer(kind), randn(2, 29, D)
+    whole, cut = (sa.AttentionCache(attention, 2, CONTEXT) for _ in range(2))
+    whole.extend(x)
+    in_chunks(cut, x, [3, 1, 1, 9, 6, 2])
+    for a, b in zip([*whole.keys, whole.values], [*cut.keys, cut.values], strict=True):
+        assert_close(a.buffer, b.buffer)
+
+
+@settings(max_examples=100)
+@given(drawn=attention_layers(), data=st.data())
+def test_rows_of_unequal_lengths_are_each_what_they_are_alone(drawn, data):
+    attention, capacity, _ = drawn
+    rows = 3
+    cache, x = sa.AttentionCache(attention, rows, capacity), randn(rows, capacity, attention.d_model)
+    expected, done = attention(x), [0] * rows
+    for _ in range(data.draw(sizes(4))):
+        counts = [data.draw(st.integers(0, capacity - n)) for n in done]
+        seq = max(1, *counts)
+        new = torch.full((rows, seq, attention.d_model), 7.0, dtype=torch.float64)  # padding like no token
+        for new_row, row, start, count in zip(new, x, done, counts, strict=True):
+            new_row[:count] = row[start : start + count]
+        out = cache.extend(new, counts)
+        for row, (start, count) in enumerate(zip(done, counts, strict=True)):
+            assert_close(out[row, :count], expected[row, start : start + count])
+        done = [start + count for start, count in zip(done, counts, strict=True)]
+    assert cache.lengths.tolist() == done
+
+
+# What is held
+
+
+@settings(max_examples=100)
+@given(drawn=attention_layers(), batch=sizes(3))
+def test_the_buffers_hold_what_the_closed_form_says(drawn, batch):
+    attention, capacity, _ = drawn
+    cache = sa.AttentionCache(attention, batch, capacity)
+    numbers = sum(ring.buffer.numel() for ring in [*cache.keys, cache.values])
+    assert numbers == cache.elements == batch * sa.attention_cost(attention, capacity).cached_elements
+    assert all(ring.buffer.untyped_storage().nbytes() == 8 * ring.buffer.numel() for ring in cache.keys)
+    before = [ring.buffer.data_ptr() for ring in cache.keys]
+    cache.extend(randn(batch, capacity, attention.d_model))
+    assert [ring.buffer.data_ptr() for ring in cache.keys] == before  # fixed buffers, written in place
+
+
+def test_an_mlr_level_holds_its_current_block_token_t_in_slot_t_mod_S():
+    attention, x = layer("mlr"), randn(1, CONTEXT, D)
+    keys = attention.queries_keys(x)[1]
+    cache = sa.AttentionCache(attention, 1, CONTEXT)
+    for t in range(CONTEXT):
+        cache.extend(x[:, t : t + 1])
+        for ring, features, level in zip(cache.keys, keys.split(attention.ranks, dim=-1), (1, 2, 3), strict=True):
+            S = CONTEXT >> (level - 1)
+            assert ring.slots == S
+            for s in range((t % S) + 1):  # the valid slots
+                assert_close(ring.buffer[:, :, s], features[:, :, t // S * S + s])
+
+
+def test_the_published_ranks_hold_0_80_of_the_elements():
+    """2 (E + d_v) against 2 (d + d_v) bytes a token and head, E = sum_l r_l 2^-(l-1) (Kuang et al. 2025)."""
+    mlr = sa.MLRAttention(128, 2, ranks=(32, 8, 6, 4, 4, 4, 4, 2), context=1024)
+    held = [sa.AttentionCache(layer, 1, 1024).elements for layer in (mlr, sa.StandardAttention(128, 2))]
+    assert held[0] / held[1] == pytest.approx(0.80, abs=0.005)
+
+
+@given(slots=sizes(6), chunks=st.lists(st.tuples(*[st.integers(0, 9)] * 2), max_size=6))
+def test_a_ring_holds_the_latest_tokens_and_says_which(slots, chunks):
+    """Against a list a row, from which a dictionary of slots is filled token by token."""
+    ring, lengths, held = Ring(torch.zeros(2, 1, slots, 1)), torch.zeros(2, dtype=torch.long), [{}, {}]
+    for counts in chunks:
+        after = lengths + torch.tensor(counts)
+        new = torch.full((2, 1, max(1, *counts), 1), -1.0)
+        for row, count in enumerate(counts):
+            for j in range(count):
+                t = lengths[row].item() + j
+                new[row, 0, j] = t
+                held[row][t % slots] = t
+        ring.store(new, lengths, after)
+        lengths = after
+        for row, positions in enumerate(ring.positions(lengths).tolist()):
+            assert positions == [held[row].get(s, FUTURE) for s in range(slots)]
+            assert ring.buffer[row, 0, :, 0].tolist() == [held[row].get(s, 0) for s in range(slots)]
+
+
+# The whole model
+
+
+def generate_without_cache(model, tokens, max_new_tokens, temperature, generator):
+    for _ in range(max_new_tokens):
+        logits = model(tokens)[:, -1]
+        if temperature == 0:
+            new = logits.argmax(-1, keepdim=True)
+        else:
+            new = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+        tokens = torch.cat([tokens, new], dim=1)
+    return tokens
+
+
+@each_gpt
+@pytest.mark.parametrize("temperature", [0, 0.7, 1.0])
+@pytest.mark.parametrize("prompt", [1, 5, 12])
+def test_generation_equals_generation_without_cache(kind, temperature, prompt):
+    model, tokens = shaken(kind), torch.randint(11, (3, prompt))
+    cached, plain = (
+        run(tokens, 16 - prompt, temperature=temperature, generator=torch.Generator().manual_seed(5))
+        for run in (model.generate, lambda *args, **options: generate_without_cache(model, *args, **options))
+    )
+    assert torch.equal(cached, plain)
+
+
+@each_gpt
+@pytest.mark.parametrize("ends", [{"vocab_size": 11}, {"vocab_size": None, "d_in": 3, "d_out": 5}])
+def test_a_model_extends_rows_of_unequal_lengths(kind, ends):
+    model = shaken(kind, **ends)
+    inputs = torch.randint(11, (2, 16)) if ends["vocab_size"] else randn(2, 16, 3)
+    caches, expected = model.new_caches(2), model(inputs)
+    out = model.extend(inputs[:, :9], caches, counts=[9, 4])
+    assert_close(out[0], expected[0, :9])
+    assert_close(out[1, :4], expected[1, :4])
+    second = torch.cat([inputs[:1, 9:], inputs[1:, 4:11]])
+    out = model.extend(second, caches, counts=[7, 7])
+    assert_close(out, torch.stack([expected[0, 9:], expected[1, 4:11]]))
+    out = model.extend(inputs[:, 11:], caches, counts=[0, 5])  # the first row is full, its padding beyond the context
+    assert_close(out[1], expected[1, 11:])
+
+
+@each_kind
+def test_decoding_runs_in_low_precision_and_under_autocast(kind):
+    attention, x = layer(kind), randn(2, 9, D)
+    expected = attention(x)
+    low = attention.bfloat16()
+    cache = sa.AttentionCache(low, 2, 9)
+    assert cache.values.buffer.dtype == torch.bfloat16
+    assert_close(in_chunks(cache, x.bfloat16(), [4, 1]).double(), expected, 0.2)
+    attention.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(in_chunks(sa.AttentionCache(attention, 2, 9), x.float(), [4, 1]).double(), expected, 0.2)
+
+
+@needs_gpu
+@each_gpt
+def test_a_step_can_be_captured_in_a_cuda_graph(kind):
+    model = shaken(kind).cuda()
+    inputs = torch.randint(11, (2, 16), device="cuda")
+    caches, token = model.new_caches(2), inputs[:, 4:5].clone()
+    expected = model(inputs)
+    model.extend(inputs[:, :3], caches)
+    model.extend(inputs[:, 3:4], caches)  # a warm-up on the way
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = model.extend(token, caches)
+    for t in range(4, 16):
+        token.copy_(inputs[:, t : t + 1])
+        graph.replay()
+        assert_close(out[:, 0].cpu(), expected[:, t].cpu(), 1e-10)
+
+
+# What is refused
+
+MLR = sa.MLRAttention(D, H, ranks=(2, 2), context=8)
+
+
+def held(attention=None, batch=2, capacity=8, tokens=0):
+    cache = sa.AttentionCache(attention or sa.StandardAttention(D, H), batch, capacity)
+    if tokens:
+        cache.extend(torch.randn(batch, tokens, D))
+    return cache
+
+
+def x(batch, seq):
+    return torch.randn(batch, seq, D)
+
+
+WRONG = {
+    "not a layer": (lambda: sa.AttentionCache(torch.nn.Linear(2, 2), 1, 8), "attention must be .* got Linear"),
+    "not causal": (lambda: held(sa.StandardAttention(D, H, causal=False)), "attention must be causal.*causal=False"),
+    "no rows": (lambda: held(batch=0), "batch_size must be a positive integer, got 0"),
+    "no room": (lambda: held(capacity=0), "capacity must be a positive integer, got 0"),
+    "MLR, past the context": (
+        lambda: held(MLR, capacity=9),
+        "capacity must be at most context = 8, got 9: keep only the latest tokens, or train with a longer context",
+    ),
+    "MLR, too long a chunk": (lambda: held(MLR).extend(x(2, 9)), "the length of x must be at most context = 8, got 9"),
+    "MLR, one token more": (lambda: held(MLR, tokens=8).extend(x(2, 1)), "capacity = 8, got 9 tokens: start a new"),
+    "one token more": (lambda: held(tokens=8).extend(x(2, 1)), "x must keep within capacity = 8, got 9 tokens: start"),
+    "one row too long": (lambda: held(tokens=5).extend(x(2, 4), [3, 4]), "within capacity = 8, got 9 tokens"),
+    "rows": (lambda: held().extend(x(3, 1)), "x must have batch_size = 2 rows, got 3"),
+    "width": (lambda: held().extend(torch.randn(2, 1, D + 1)), "x must have shape"),
+    "counts of too many": (lambda: held().extend(x(2, 4), [4, 5]), "counts must be 2 integers from 0 to 4"),
+    "counts for too few": (lambda: held().extend(x(2, 4), [4]), "counts must be 2 integers from 0 to 4"),
+    "negative counts": (lambda: held().extend(x(2, 4), [-1, 2]), "counts must be 2 integers from 0 to 4"),
+    "learned positions": (lambda: shaken("standard").new_caches(1, 17), "capacity .* context = 16, got 17: keep only"),
+    "another model's caches": (
+        lambda: shaken("standard").extend(torch.zeros(1, 1, dtype=torch.long), []),
+        "caches must be 2, one a block, got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_call_is_refused_and_says_what_to_do(name, unchecked):
+    call, message = WRONG[name]
+    with pytest.raises(ValueError, match=re.compile(message)):
+        call()
+
+
+def test_a_refused_extension_changes_nothing():
+    cache = held(tokens=5)
+    before = cache.values.buffer.clone()
+    with pytest.raises(ValueError, match="capacity"):
+        cache.extend(x(2, 4))
+    assert cache.lengths.tolist() == [5, 5]
+    assert torch.equal(cache.values.buffer, before)
+    cache.extend(x(2, 3))
