@@ -51,7 +51,8 @@ def python_docs() -> str:
             continue
         tree = ast.parse(source.read_bytes())
         kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        found = sorted((node for node in ast.walk(tree) if isinstance(node, kinds)), key=lambda n: getattr(n, "lineno", 0))
+        found = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+        found.sort(key=lambda node: getattr(node, "lineno", 0))  # a module has no line
         docs += [doc for node in found if (doc := ast.get_docstring(node)) and len(doc) > 40]
     return "\n\n".join(docs)
 
@@ -202,8 +203,8 @@ def unigram_loss(train_tokens: Int[Tensor, " train"], tokens: Int[Tensor, " char
 
 
 @torch.no_grad()
-def score_maps(model: GPT, tokens: Int[Tensor, "batch seq"]) -> list[Float[Tensor, "batch heads seq seq"]]:
-    """The logits S of each layer on `tokens`, -inf where masked."""
+def layer_inputs(model: GPT, tokens: Int[Tensor, "batch seq"]) -> list[Float[Tensor, "batch seq d_model"]]:
+    """What the attention of each layer reads on `tokens`."""
     inputs = []
     hooks = [b.attention.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for b in model.blocks]
     try:
@@ -211,7 +212,13 @@ def score_maps(model: GPT, tokens: Int[Tensor, "batch seq"]) -> list[Float[Tenso
     finally:
         for hook in hooks:
             hook.remove()
-    return [block.attention.scores(x) for block, x in zip(model.blocks, inputs, strict=True)]
+    return inputs
+
+
+@torch.no_grad()
+def score_maps(model: GPT, tokens: Int[Tensor, "batch seq"]) -> list[Float[Tensor, "batch heads seq seq"]]:
+    """The logits S of each layer on `tokens`, -inf where masked."""
+    return [block.attention.scores(x) for block, x in zip(model.blocks, layer_inputs(model, tokens), strict=True)]
 
 
 def run(preset: Preset, *, device: torch.device | str = "cpu", report=None, out: str | Path | None = None) -> dict:
@@ -279,6 +286,12 @@ def save_model(model: GPT, path: str | Path) -> None:
     save_file(weights, path, metadata={"config": json.dumps(asdict(model.config))})
 
 
+def trained(name: str) -> GPT:
+    """A model whose weights come with the book, such as "lm_tiny_mlr"; errors as in `load_model`."""
+    packed = Path(__file__).parent / "weights" / f"{name}.safetensors"  # in an installed package
+    return load_model(packed if packed.is_file() else Path(__file__).parents[2] / "book/results" / packed.name)
+
+
 def load_model(path: str | Path) -> GPT:
     """The model that `save_model` wrote.
 
@@ -298,9 +311,8 @@ def load_model(path: str | Path) -> GPT:
         raise ValueError(f"{path} is broken, or no safetensors file: {error}") from None
     try:
         config = json.loads(words["config"])
-        config["attention_options"] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in config["attention_options"].items()
-        }
+        options = config["attention_options"].items()
+        config["attention_options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options}
         model = GPT(GPTConfig(**config))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say which model it holds: {error!r}") from None
@@ -313,4 +325,3 @@ def load_model(path: str | Path) -> GPT:
         )
     model.load_state_dict(weights)
     return model.eval()
-
