@@ -194,10 +194,9 @@ class GPT(nn.Module):
         self._check(tokens, "tokens")
         total = tokens.shape[1] + positive_int("max_new_tokens", max_new_tokens)
         context = self.config.context
-        require(
-            total <= context,
-            f"max_new_tokens must keep within context = {context}, got {total} in all: shorten the prompt",
-        )
+        advice = "shorten the prompt, or train with a longer context"
+        excess = f"max_new_tokens must keep within context = {context}, got {total} tokens in all: {advice}"
+        require(total <= context, excess)
         fits = isinstance(temperature, Real) and temperature >= 0
         require(fits, f"temperature must be at least 0, got {temperature}")
         caches, new = self.new_caches(tokens.shape[0], total - 1), tokens  # the last token is never looked at

@@ -1,6 +1,7 @@
 """Decoding with caches: new tokens get the very rows that the full forward pass gives them, for every kind."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def in_chunks(cache, x, chunks):
 
 @st.composite
 def attention_layers(draw):
-    """(layer, capacity, sequence length): any kind, any ranks, windows, blocks and options, gains away from 1."""
+    """(how to make a layer, capacity, sequence length): any kind, any ranks, windows, blocks and options."""
     heads, kind = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from(sorted(OPTIONS)))
     qk_norm, ranks = draw(st.booleans()), tuple(draw(st.lists(sizes(3), min_size=1, max_size=4)))
     longest = 24
@@ -53,12 +54,18 @@ def attention_layers(draw):
             "gswa": {"ranks": two, "window": window},
             "btt": {"btt_rank": draw(sizes(2))},
         }[kind]
-    made = sa.transformer.ATTENTION_KINDS[kind](width, heads, qk_norm=qk_norm, **options).double()
+    capacity = draw(sizes(longest))
+    make = partial(sa.transformer.ATTENTION_KINDS[kind], width, heads, qk_norm=qk_norm, **options)
+    return make, capacity, draw(sizes(capacity))
+
+
+def shaken_layer(make):
+    """In float64, no gain at 1, weights large enough for a clip to act."""
+    made = make().double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    capacity = draw(sizes(longest))
-    return made, capacity, draw(sizes(capacity))
+    return made
 
 
 # Decoding is the forward pass
@@ -67,7 +74,8 @@ def attention_layers(draw):
 @settings(max_examples=150)
 @given(drawn=attention_layers(), batch=sizes(2), chunks=st.lists(sizes(9), max_size=24))
 def test_any_chunks_give_the_rows_of_the_forward_pass(drawn, batch, chunks):
-    attention, capacity, seq_len = drawn
+    make, capacity, seq_len = drawn
+    attention = shaken_layer(make)
     x = randn(batch, seq_len, attention.d_model)
     cache = sa.AttentionCache(attention, batch, capacity)
     assert_close(in_chunks(cache, x, chunks), attention(x))
@@ -98,7 +106,8 @@ def test_chunks_leave_the_cache_that_one_pass_leaves(kind):
 @settings(max_examples=100)
 @given(drawn=attention_layers(), data=st.data())
 def test_rows_of_unequal_lengths_are_each_what_they_are_alone(drawn, data):
-    attention, capacity, _ = drawn
+    make, capacity, _ = drawn
+    attention = shaken_layer(make)
     rows = 3
     cache, x = sa.AttentionCache(attention, rows, capacity), randn(rows, capacity, attention.d_model)
     expected, done = attention(x), [0] * rows
@@ -121,7 +130,8 @@ def test_rows_of_unequal_lengths_are_each_what_they_are_alone(drawn, data):
 @settings(max_examples=100)
 @given(drawn=attention_layers(), batch=sizes(3))
 def test_the_buffers_hold_what_the_closed_form_says(drawn, batch):
-    attention, capacity, _ = drawn
+    make, capacity, _ = drawn
+    attention = shaken_layer(make)
     cache = sa.AttentionCache(attention, batch, capacity)
     numbers = sum(ring.buffer.numel() for ring in [*cache.keys, cache.values])
     assert numbers == cache.elements == batch * sa.attention_cost(attention, capacity).cached_elements

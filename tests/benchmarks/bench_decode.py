@@ -23,6 +23,7 @@ KINDS = {
     "mlr 16|16|16|16": {"ranks": (16, 16, 16, 16)},
     "mlr 32|8|6|4|4|4|4|2": {"ranks": (32, 8, 6, 4, 4, 4, 4, 2)},
 }
+AMOUNTS = {"model": lambda row, key: row["batch"] / row[key], "layer": lambda row, key: 1e6 * row[key]}
 WIDTH, HEADS, LAYERS = 512, 8, 6  # head dimension 64
 
 
@@ -111,15 +112,16 @@ def main():
     for seq_len in args.seq_lens:
         for batch in args.batches:
             for kind in KINDS:
-                row = measure(kind, seq_len, batch, device, args.repeats)
+                row = {"seq_len": seq_len, "batch": batch, "attention": kind}
+                row |= measure(kind, seq_len, batch, device, args.repeats)
                 base = row if kind == "standard" else base
                 cells = []
-                for part, of in (("model", lambda s: f"{batch / s:.0f}"), ("layer", lambda s: f"{1e6 * s:.0f}")):
+                for part, amount in AMOUNTS.items():
                     keys = [key for key in (part, f"{part}_graph") if key in row]
-                    cells.append(" / ".join(f"{of(row[key])} ({base[key] / row[key]:.2f}x)" for key in keys))
+                    cells.append(" / ".join(f"{amount(row, key):.0f} ({base[key] / row[key]:.2f}x)" for key in keys))
                 size = f"{row['cached_bytes'] / 2**20:.1f} MiB ({row['cached_bytes'] / base['cached_bytes']:.2f}x)"
                 print(line.format(seq_len, batch, kind, size, *cells), flush=True)
-                rows.append({"seq_len": seq_len, "batch": batch, "attention": kind} | row)
+                rows.append(row)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 
