@@ -18,10 +18,10 @@ def apply_btt(answer, case: Case) -> None:
     a, b, c, d = case.different(4, 2, 6)
     s, batch = case.integer(2, 3), case.integer(2, 4)
     x, right, left = case.normal(batch, c * d), case.normal(c, d, b, s), case.normal(b, c, s, a)
+    wide = [t.double() for t in (x, right, left)]
     m = torch.zeros(a * b, c * d, dtype=torch.float64)
     for alpha, beta, gamma, delta in product(range(a), range(b), range(c), range(d)):
-        m[alpha * b + beta, gamma * d + delta] = left[beta, gamma, :, alpha].double() @ right[gamma, delta, beta].double()
-    wide = [t.double() for t in (x, right, left)]
+        m[alpha * b + beta, gamma * d + delta] = wide[2][beta, gamma, :, alpha] @ wide[1][gamma, delta, beta]
     case.same(
         answer(x, right, left),
         x.double() @ m.mT,
@@ -102,7 +102,8 @@ def cheapest_grid(answer, case: Case) -> None:
             likely = f"D is the square of {root}: the first divisor strictly greater than the root is one too far"
         elif 1 in (b, c):
             likely = "with b = 1 or c = 1 one core is a dense matrix"
-        raise Mistake(f"b = {b:g}, c = {c:g} is not the cheapest grid of {width}: b + c could be {sum(cheapest[1:])}", likely)
+        failed = f"b = {b:g}, c = {c:g} is not the cheapest grid of {width}: b + c could be {sum(cheapest[1:])}"
+        raise Mistake(failed, likely)
     if b > c:
         raise Mistake(f"b = {b:g} and c = {c:g} are in the wrong order", "the smaller comes first")
     i, j = cheapest[1:]
@@ -130,8 +131,8 @@ def btt_rank(answer, case: Case) -> None:
     for value, want in zip(got, wanted, strict=True):
         if value != want[""]:
             rows = list(zip(got, wanted, strict=True))
-            likely = (hint for hint in want if hint and all(v == w[hint] for v, w in rows))
-            raise Mistake(f"the rank is {value:g}, and should be {want['']}", next(likely, None))
+            likely = [hint for hint in want if hint and all(v == w[hint] for v, w in rows)]
+            raise Mistake(f"the rank is {value:g}, and should be {want['']}", "; or ".join(likely) or None)
 
 
 def matrix_of_blocks(case: Case) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
