@@ -33,21 +33,21 @@ def dense(left: list[Tensor], right: list[Tensor]) -> Tensor:
 
 @exercise("6.1", "entry")
 def entry(answer, case: Case) -> None:
-    left, right = factors(case)
+    left, right = factors(case, least=3)
     width, sizes = left[0].shape[1], [u.shape[1] for u in left]
-    # a pair that shares the first level alone, one that shares some or all, in turn
+    # a pair that shares the first level alone, and one that shares all, in turn
     pairs = [p for p in itertools.product(range(width), repeat=2) if p[0] != p[1]]
     far = [(m, n) for m, n in pairs if m // sizes[1] != n // sizes[1]]
-    near = [(m, n) for m, n in pairs if m // sizes[1] == n // sizes[1]]
+    near = [(m, n) for m, n in pairs if m // sizes[-1] == n // sizes[-1]]
     m, n = case.choice(*(far if case.turn(2) else near))
     m_dense = dense(left, right)
 
-    def over(levels, rows=left, columns=right, block=None) -> Tensor:
+    def over(levels, block=None) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
         for l in levels:
             size = sizes[l]
             k, other = (m // size, n // size) if block is None else (block, block)
-            total += rows[l][k, m % size].double() @ columns[l][other, n % size].double()
+            total += left[l][k, m % size].double() @ right[l][other, n % size].double()
         return total
 
     every = range(len(left))
@@ -61,7 +61,6 @@ def entry(answer, case: Case) -> None:
             "all levels that they share add up, not the finest of them alone": lambda: over(shared[-1:]),
             "the first level is shared by all pairs, and adds to every entry": lambda: over(shared[1:]),
             "the block of a pair is m // size, not always the first": lambda: over(shared, block=0),
-            "left and right are exchanged": lambda: over(shared, rows=right, columns=left),
         },
         what="entry",
     )
@@ -180,7 +179,7 @@ def best_ranks(answer, case: Case) -> None:
     if total(ranks) < total(best) - 1e-9:
         alone = tuple(budget * (l == max(range(levels), key=lambda l: worth[l][budget])) for l in range(levels))
         hints = {
-            "each rank went to the level that gains most at once (greedy); a level may gain only with its second": greedy,
+            "each rank went where it gains most at once (greedy); a level may gain only with its second": greedy,
             "this is the worst of the allocations that spend the budget": lambda *_: min(
                 (r for r in every if sum(r) == budget), key=total
             ),

@@ -34,11 +34,6 @@ def no_first(m, n, left, right):
     return entry(m, n, left[1:], right[1:])
 
 
-@wrong("6.1", "left and right exchanged", says="left and right are exchanged")
-def sides(m, n, left, right):
-    return entry(m, n, right, left)
-
-
 @wrong("6.1", "always the first block", says="not always the first")
 def first_block(m, n, left, right):
     pairs = [(u, v) for u, v in zip(left, right, strict=True) if m // u.shape[1] == n // u.shape[1]]
