@@ -59,3 +59,45 @@ def test_a_level_holds_as_many_parameters_as_its_family():
     assert sa.as_mlbtc(btt).num_params == btt.num_params
     assert sa.as_mlbtc(mlr).num_params == mlr.num_params
     assert sa.as_mlbtc(mlr).max_rank == mlr.max_rank
+
+
+def sub_blocks(M, level):
+    """(p, b, c, a, d): what each input chunk sends to each output chunk, and what lies off the diagonal blocks."""
+    p, c, b = level.blocks, level.inputs, level.outputs
+    grid = M.unflatten(0, (p, -1, b)).unflatten(-1, (p, c, -1))  # (p, a, b, p, c, d)
+    own = torch.stack([grid[k, :, :, k] for k in range(p)]).permute(0, 2, 3, 1, 4)
+    return own, torch.cat([grid[k, :, :, j].flatten() for k in range(p) for j in range(p) if j != k] or [M.new_zeros(1)])
+
+
+@given(data=st.data(), shape=st.sampled_from([(4, 12), (6, 6), (12, 8)]))
+def test_a_level_is_what_the_ranks_of_its_sub_blocks_say(data, shape):
+    level = data.draw(levels_of(*shape))
+    own, outside = sub_blocks(sa.MLBTC(*shape, [level], **F64).to_dense().detach(), level)
+    assert outside.abs().max() == 0
+    assert torch.linalg.matrix_rank(own, rtol=1e-9).max() <= level.rank
+
+    # and back: every matrix of such sub-blocks is a level, by the singular vectors of each
+    p, b, c, a, d = own.shape
+    s = level.rank
+    u, sigma, vh = torch.linalg.svd(own, full_matrices=False)
+    left, right = (torch.zeros(p, b, c, n, s, **F64) for n in (a, d))
+    kept = min(s, len(sigma[0, 0, 0]))
+    left[..., :kept], right[..., :kept] = (u * sigma[..., None, :])[..., :kept], vh.mT[..., :kept]
+    twin = sa.MLBTC(*shape, [level], **F64)
+    with torch.no_grad():
+        twin.left[0].copy_(left.transpose(-1, -2))
+        twin.right[0].copy_(right.permute(0, 2, 3, 1, 4))
+    expected = torch.zeros(p, a, b, p, c, d, **F64)
+    for k in range(p):
+        expected[k, :, :, k] = own[k].permute(2, 0, 1, 3)
+    assert_close(twin.to_dense(), expected.reshape(shape))
+
+
+@pytest.mark.parametrize("log_d", [2, 3, 4, 5])
+def test_a_butterfly_is_a_monarch_at_every_cut(log_d):
+    d = 2**log_d
+    M = sa.Butterfly(d, **F64).to_dense().detach()
+    for cut in range(1, log_d):
+        own, _ = sub_blocks(M, sa.Level(inputs=d >> cut, outputs=2**cut))
+        sigma = torch.linalg.svdvals(own)
+        assert (sigma[..., 1] / sigma[..., 0]).max() < 1e-12
