@@ -20,9 +20,7 @@ def test_a_block_of_a_btt_is_a_sum_of_s_outer_products(out, into, rank):
     for beta, gamma in product(range(b), range(c)):
         block = dense[beta::b, gamma * d : (gamma + 1) * d]  # every b-th row, d neighbouring columns
         assert torch.equal(blocks[beta, gamma], block)
-        assert_close(
-            block, sum(torch.outer(M.left[beta, gamma, s], M.right[gamma, :, beta, s]) for s in range(rank))
-        )
+        assert_close(block, sum(torch.outer(M.left[beta, gamma, s], M.right[gamma, :, beta, s]) for s in range(rank)))
 
 
 @given(out=pairs(4), into=pairs(4), rank=sizes(4), data=st.data())
