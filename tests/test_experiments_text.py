@@ -95,7 +95,7 @@ def test_missing_broken_and_mismatched_files_are_refused_by_name(tmp_path):
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(FileNotFoundError, match="weights.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"weights\.safetensors"):
         text.load_model(path)
     text.save_model(text.build_model(TINY, TINY.methods["mlr"], 0), path)
     whole, weights = path.read_bytes(), load_file(path)

@@ -37,7 +37,7 @@ def test_levels_are_those_that_the_package_shares(js, tokens, shift):
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("kind", ["mlr", "standard", "swa", "gswa"])
 def test_effective_ranks(js, kind, ranks):
-    r, near = sum(ranks), band(32, 5, True).long()
+    r, near = sum(ranks), band(32, 5, causal=True).long()
     prefix = torch.tensor(ranks).cumsum(0)
     expected = {
         "mlr": prefix[sa.shared_levels(32, halving_block_sizes(32, 4)) - 1],

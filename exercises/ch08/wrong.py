@@ -42,7 +42,7 @@ def scores(q, k, ranks, scale=lambda r, d: 1 / r, mask=None):
     mask = mask or (lambda l: p[:, None] // (T >> l) == p // (T >> l))
     for l, r in enumerate(ranks):
         part = slice(first, first + r)
-        S, first = S + mask(l) * scale(r, q.shape[1]) * (q[:, part] @ k[:, part].T), first + r
+        S, first = S + mask(l) * (scale(r, q.shape[1]) * q[:, part] @ k[:, part].T), first + r
     return S
 
 

@@ -9,7 +9,7 @@ from copy import deepcopy
 from math import cos, pi
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -55,7 +55,7 @@ class Population:
     def __len__(self) -> int:
         return len(self.theta)
 
-    def __call__(self, inputs: Float[Tensor, "models batch ..."]) -> Float[Tensor, "models batch ..."]:
+    def __call__(self, inputs: Shaped[Tensor, "models batch ..."]) -> Float[Tensor, "models batch ..."]:
         """Every model on its own batch."""
         if len(self) == 1:  # half the time, without the machinery of a batch
             return self._one(self.theta[0], inputs[0])[None]

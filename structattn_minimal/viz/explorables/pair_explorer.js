@@ -67,6 +67,7 @@ const STYLE_HERE = `
 .pe-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
 .pe-table :is(th, td) { padding: .2rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
 .pe-table :is(th, td):first-child { text-align: start; }
+.pe-table span { white-space: nowrap; }
 .pe-table thead th { color: var(--muted); }
 .pe-table tr.now :is(th, td) { color: var(--accent); font-weight: 600; }
 .pe-ranks { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .25rem 1rem; }
@@ -198,9 +199,9 @@ export default {
       handle.setAttribute("aria-valuetext", `query ${i}, key ${j}, effective rank ${rank}`);
       body.replaceChildren(...Object.entries(KINDS).map(([name, label]) => {
         const { scores, keys } = costs({ ...setting, kind: name });
-        const share = ` (${Math.round(100 * scores / (n * n * r))} %)`;
+        const share = html("span", {}, `(${Math.round(100 * scores / (n * n * r))} %)`);
         return html("tr", { class: name === setting.kind ? "now" : "" }, html("th", { scope: "row" }, label),
-          html("td", {}, scores.toLocaleString("en"), share), html("td", {}, keys.toLocaleString("en")));
+          html("td", {}, scores.toLocaleString("en"), " ", share), html("td", {}, keys.toLocaleString("en")));
       }));
       const which = shared === 1 ? "level 1 alone" : `levels 1 to ${shared}`;
       const why = {

@@ -28,4 +28,5 @@ class PairExplorer(Explorable):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         if not self.j <= self.i < self.tokens:
-            raise t.TraitError(f"i and j must be a pair with j <= i < tokens = {self.tokens}, got {self.i} and {self.j}")
+            pair = f"{self.i} and {self.j}"
+            raise t.TraitError(f"i and j must be a pair with j <= i < tokens = {self.tokens}, got {pair}")
