@@ -22,7 +22,7 @@ class MatrixZoo(Explorable):
     module = "matrix_zoo"
     alt = (
         "Explorable: structured matrices of six families. For the chosen family and size it shows the pattern of a "
-        "random member, its singular values, parameters, multiply-accumulates and rank, and all members as points that open."
+        "random member, its singular values, parameters, cost and rank, and all members as points that open."
     )
     family = choice(*SETTINGS)
     dial = whole(0, 6, 2)
