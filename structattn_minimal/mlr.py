@@ -3,8 +3,9 @@
     S_ij = sum over the levels l whose block i and j share of  scale_l <q_i^l, k_j^l>,      scale_l = 1 / r_l        (1)
 
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
-as in any attention. Two exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks
-at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass.
+as in any attention. Three exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks
+at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "triton" does
+so in one kernel on a GPU.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from . import mlr_kernel
 from .checks import positive_ints, require
 from .partition import Segment, Tile, check_block_sizes, halving_block_sizes, same_block, tiles
 
-BACKENDS = ("auto", "dense", "blockwise")
+BACKENDS = ("auto", "dense", "blockwise", "triton")
 TILE_SIZE = 128  # queries a tile of the block-wise form: memory grows with it, and small ones cost time
 
 
@@ -59,7 +61,8 @@ def mlr_attention(
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
-        backend: "dense" (the definition), "blockwise" (no T x T tensor), or "auto" (the quicker of them here).
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), "triton" (one kernel; a CUDA GPU, causal,
+            float32, bfloat16 or float16, d and d_v up to 128), or "auto" (the quickest here that takes the arguments).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
@@ -73,11 +76,23 @@ def mlr_attention(
     q, k, v = _floating_tensors(q=q, k=k, v=v)
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
-    if backend == "dense" or (backend == "auto" and len(hierarchy.ranks) > 1 and q.shape[-2] <= 2 * TILE_SIZE):
+    if backend == "auto":
+        backend = _quickest(q, v, hierarchy)
+    if backend == "dense":
         return _definition(q, k, hierarchy).softmax(-1) @ v
-    if backend == "auto" and len(hierarchy.ranks) == 1:
+    if backend == "triton":
+        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)[0]
+    if backend == "sdpa":
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
     return _Blockwise.apply(q, k, v, hierarchy)
+
+
+def _quickest(q, v, hierarchy: Hierarchy) -> str:
+    if len(hierarchy.ranks) == 1:
+        return "sdpa"
+    if q.is_cuda and mlr_kernel.obstacle(q, v, hierarchy.causal) is None:
+        return "triton"
+    return "dense" if q.shape[-2] <= 2 * TILE_SIZE else "blockwise"
 
 
 def mlr_scores(
@@ -136,6 +151,8 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     require(sum(ranks) == d, f"ranks must sum to the feature dimension d = {d}, got {ranks}, which sum to {sum(ranks)}")
     check_level_scales(level_scales, len(ranks))
     check_backend(backend)
+    obstacle = mlr_kernel.obstacle(q, v, causal) if backend == "triton" else None
+    require(obstacle is None, f'backend="triton" {obstacle}')
     if block_sizes is None:
         block_sizes = halving_block_sizes(seq_len, len(ranks), "without block_sizes the sequence length")
     return Hierarchy(ranks, check_block_sizes(block_sizes, seq_len, len(ranks)), normalize_levels, causal)

@@ -1,0 +1,97 @@
+"""The GPU kernel gives the definition's output and gradients: here in Triton's interpreter, on a GPU by its owner."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from drawing import block_hierarchies
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structattn_minimal as sa
+from structattn_minimal import mlr_kernel
+
+HERE = Path(__file__).parent
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def in_a_process(*words, **environment):
+    env = (
+        os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])} | environment
+    )
+    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=500, check=False)
+
+
+def assert_near_the_definition(tolerance, *words, **environment):
+    done = in_a_process(str(HERE / "kernel_cases.py"), *words, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) >= 17
+    assert not [row for row in rows if not max(row[1]) < tolerance]
+
+
+@needs_triton
+def test_output_and_gradients_in_the_interpreter():
+    assert_near_the_definition(2e-5, TRITON_INTERPRET="1")
+
+
+@needs_triton
+@needs_gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 3e-2), ("float16", 4e-3)])
+def test_output_and_gradients_on_the_gpu(dtype, tolerance):
+    assert_near_the_definition(tolerance, "cuda", dtype)
+
+
+COMPILED = """
+import torch, structattn_minimal as sa
+from structattn_minimal.mlr_kernel import mlr_op
+q, k, v = (torch.randn(2, 3, 256, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+torch.library.opcheck(mlr_op, (q, k, v, [16, 8, 8], [256, 128, 64], True), test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+attend = lambda q, k, v: sa.mlr_attention(q, k, v, (16, 8, 8), backend="triton")
+compiled = torch.compile(attend, fullgraph=True)
+ours, theirs = (torch.autograd.grad(f(q, k, v).float().square().sum(), (q, k, v)) for f in (compiled, attend))
+for a, b in zip(ours, theirs): torch.testing.assert_close(a, b, rtol=3e-2, atol=3e-2)
+"""
+
+
+@needs_triton
+@needs_gpu
+def test_it_is_a_sound_operation_and_compiles_without_a_break():
+    done = in_a_process("-c", COMPILED)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@given(case=block_hierarchies(most_finest=8), tile=st.sampled_from([4, 8, 16]), step=st.sampled_from([2, 4]))
+def test_the_pairs_of_a_phase_share_exactly_its_levels(case, tile, step):
+    seq_len, block_sizes = case
+    shared = sa.shared_levels(seq_len, block_sizes)
+    coarse = mlr_kernel.n_coarse(block_sizes, tile)
+    for start in range(0, seq_len, tile):
+        phases = mlr_kernel.row_phases(start, tile, step, block_sizes)
+        seen = [key for _, first, last in phases for key in range(first, last)]
+        assert seen == list(range(start + tile))  # every key that a row of the tile sees, once
+        rows = slice(start, min(start + tile, seq_len))
+        for level, first, last in phases:
+            pairs = shared[rows, first : min(last, seq_len)]
+            assert (pairs == level).all() if level else (pairs >= coarse).all()
+
+
+@given(st.integers(1, 128))
+def test_a_prefix_is_read_as_two_powers_of_two(n):
+    wide, rest = mlr_kernel.columns(n)
+    assert wide >= 16
+    assert wide & (wide - 1) == 0 == rest & (rest - 1)
+    assert n <= wide + rest
+    assert rest == 0 or (rest >= 16 and wide < n)
+
+
+def test_what_the_kernel_does_not_take_is_said():
+    q = torch.randn(2, 8, 4)
+    with pytest.raises(ValueError, match='backend="triton" needs '):
+        sa.mlr_attention(q, q, q, (2, 2), backend="triton")
