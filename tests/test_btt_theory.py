@@ -118,6 +118,13 @@ def test_the_fourier_transform_of_a_shuffled_input_is_a_btt_of_rank_1(c, d, unch
     assert torch.linalg.svdvals(btt_blocks(F, (c, d), (c, d)))[..., 1].max() > 0.1
 
 
+def test_the_blocks_of_an_exponential_kernel_have_rank_3():
+    at = torch.arange(64, **F64)
+    kernel = torch.exp(-(at[:, None] - at).abs() / 8)
+    assert block_ranks(kernel, (8, 8), (8, 8)).max() == 3
+    assert btt_error(kernel, (8, 8), (8, 8), 3) < 1e-12
+
+
 # Costs
 
 
