@@ -66,7 +66,8 @@ def sub_blocks(M, level):
     p, c, b = level.blocks, level.inputs, level.outputs
     grid = M.unflatten(0, (p, -1, b)).unflatten(-1, (p, c, -1))  # (p, a, b, p, c, d)
     own = torch.stack([grid[k, :, :, k] for k in range(p)]).permute(0, 2, 3, 1, 4)
-    return own, torch.cat([grid[k, :, :, j].flatten() for k in range(p) for j in range(p) if j != k] or [M.new_zeros(1)])
+    others = [grid[k, :, :, j].flatten() for k in range(p) for j in range(p) if j != k]
+    return own, torch.cat(others or [M.new_zeros(1)])
 
 
 @given(data=st.data(), shape=st.sampled_from([(4, 12), (6, 6), (12, 8)]))
