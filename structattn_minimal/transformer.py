@@ -14,7 +14,7 @@ from .attention import StandardAttention, linear
 from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
 from .cache import AttentionCache
-from .checks import positive_int, require
+from .checks import positive_int, require, shape_of
 
 ATTENTION_KINDS = {
     "standard": StandardAttention,
@@ -215,7 +215,7 @@ class GPT(nn.Module):
             ends, floating, wanted = (), False, "integers of shape (batch, seq)"
         else:
             ends, floating, wanted = (d_in,), True, f"vectors of shape (batch, seq, d_in = {d_in})"
-        require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {inputs!r}")
+        require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {shape_of(inputs)}")
         fit = inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends and inputs.is_floating_point() == floating
         require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
         length = inputs.shape[1]
