@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of near misses)
 """Chapter 7's tests. Each function tries one random case against a specification that is not the solution's way."""
 
 from itertools import product

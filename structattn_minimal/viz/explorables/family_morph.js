@@ -262,7 +262,8 @@ export default {
         dial.show(i === 3 ? level[i] : Math.log2(level[i]), { max: i === 3 ? most : Math.log2(most), disabled: most === 1 });
       });
       which.show(l);
-      options.forEach((option, i) => { option.style.display = i < levels.length ? "" : "none"; });
+      const row = which.node.querySelector("div");
+      if (row.childElementCount !== levels.length) row.replaceChildren(...options.slice(0, levels.length));
       add.disabled = levels.length === 3;
       remove.disabled = levels.length === 1;
       ties.show(fill);
