@@ -62,7 +62,7 @@ def mlr_attention(
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
         backend: "dense" (the definition), "blockwise" (no T x T tensor), "triton" (one kernel; a CUDA GPU, causal,
-            float32, bfloat16 or float16, d and d_v up to 128), or "auto" (the quickest here that takes the arguments).
+            float32, bfloat16 or float16, d and d_v up to 128), or "auto" (the quicker of the first two, for now).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
@@ -90,8 +90,6 @@ def mlr_attention(
 def _quickest(q, v, hierarchy: Hierarchy) -> str:
     if len(hierarchy.ranks) == 1:
         return "sdpa"
-    if q.is_cuda and mlr_kernel.obstacle(q, v, hierarchy.causal) is None:
-        return "triton"
     return "dense" if q.shape[-2] <= 2 * TILE_SIZE else "blockwise"
 
 

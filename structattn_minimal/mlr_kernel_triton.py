@@ -46,6 +46,11 @@ def _add(base, row, column, value, seq_len, WIDTH: tl.constexpr, USED: tl.conste
 
 
 @triton.jit
+def _zeros(ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    return tl.zeros((ROWS, COLUMNS), tl.float32)
+
+
+@triton.jit
 def _dot(a, b):
     return tl.dot(a, b, input_precision="ieee")
 
@@ -191,11 +196,11 @@ def backward_rows(
         if first < last:
             q = _first(_load(Q, row, 0, seq_len, WIDTH, TILE, WIDE[l], True), PREFIX[l])
             q_rest = q
-            dq = tl.zeros((TILE, WIDE[l]), tl.float32)
+            dq = _zeros(TILE, WIDE[l])
             dq_rest = dq
             if REST[l]:
                 q_rest = _first(_load(Q, row, WIDE[l], seq_len, WIDTH, TILE, REST[l], True), PREFIX[l] - WIDE[l])
-                dq_rest = tl.zeros((TILE, REST[l]), tl.float32)
+                dq_rest = _zeros(TILE, REST[l])
             for column in tl.range(first, last, STEP):
                 k = _load(K, column, 0, seq_len, WIDTH, STEP, WIDE[l], False)
                 k_rest = k
@@ -304,18 +309,17 @@ def backward_columns(
             q = _load(Q, row, FINE_FROM[f], seq_len, WIDTH, STEP, FINE_WIDE[f], True)
             part = _dot(tl.trans(tl.where(same, ds, 0.0)).to(q.dtype), q)
             _add(DK, column, FINE_FROM[f], part, seq_len, WIDTH, FINE_RANK[f])
-    for up in tl.static_range(len(PREFIX)):
-        l: tl.constexpr = HOME - up
+    for l in tl.static_range(len(PREFIX) - 1, -1, -1):
         first = (column // SIZES[l + 1] + 1) * SIZES[l + 1] if l < HOME else near
         last = tl.minimum((column // SIZES[l] + 1) * SIZES[l], seq_len) if l > 0 else seq_len
         if first < last:
             k = _first(_load(K, column, 0, seq_len, WIDTH, TILE, WIDE[l], True), PREFIX[l])
             k_rest = k
-            dk = tl.zeros((TILE, WIDE[l]), tl.float32)
+            dk = _zeros(TILE, WIDE[l])
             dk_rest = dk
             if REST[l]:
                 k_rest = _first(_load(K, column, WIDE[l], seq_len, WIDTH, TILE, REST[l], True), PREFIX[l] - WIDE[l])
-                dk_rest = tl.zeros((TILE, REST[l]), tl.float32)
+                dk_rest = _zeros(TILE, REST[l])
             for row in tl.range(first, last, STEP):
                 rows = row + tl.arange(0, STEP)
                 q = _load(Q, row, 0, seq_len, WIDTH, STEP, WIDE[l], RAGGED)

@@ -49,7 +49,7 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rng = random.Random(0)
-    device, dtype = (sys.argv[1:] + ["cpu", "float32"])[:2] if len(sys.argv) > 2 else ("cpu", "float32")
+    device, dtype = sys.argv[1:] or ("cpu", "float32")
     cases = FIXED + [drawn(rng) for _ in range(12)]
     if device == "cuda":
         cases += [((32, 8, 6, 4, 4, 4, 4, 2), None, 1024, 64, True), ((64, 16, 16, 16, 16), None, 2048, 128, False)]

@@ -87,7 +87,7 @@ WRONG = [
     (attend(level_scales=[1.0, None, 2.0]), "level_scales", "None", "number"),
     (attend(level_scales="abc"), "level_scales", "'abc'", "number"),
     (attend(backend="cudnn"), "backend", "'cudnn'", "('auto', 'dense', 'blockwise', 'triton')"),
-    (attend(backend=None), "backend", "None", "('auto', 'dense', 'blockwise')"),
+    (attend(backend=None), "backend", "None", "('auto', 'dense', 'blockwise', 'triton')"),
     (attend(k=Q[:, :7]), "k ", "(2, 7, 6)", "(2, 8, 6)"),
     (attend(v=V[:, :7]), "v ", "(2, 7, 3)", "(2, 8, 6)"),
     (attend(q=Q[0], k=Q[0], v=V[0]), "q ", "(8, 6)", "(..., heads, seq, d)"),

@@ -52,7 +52,8 @@ COMPILED = """
 import torch, structattn_minimal as sa
 from structattn_minimal.mlr_kernel import mlr_op
 q, k, v = (torch.randn(2, 3, 256, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
-torch.library.opcheck(mlr_op, (q, k, v, [16, 8, 8], [256, 128, 64], True), test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+torch.library.opcheck(mlr_op, (q, k, v, [16, 8, 8], [256, 128, 64], True),
+    test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 attend = lambda q, k, v: sa.mlr_attention(q, k, v, (16, 8, 8), backend="triton")
 compiled = torch.compile(attend, fullgraph=True)
 ours, theirs = (torch.autograd.grad(f(q, k, v).float().square().sum(), (q, k, v)) for f in (compiled, attend))
