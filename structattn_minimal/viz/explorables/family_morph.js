@@ -276,7 +276,7 @@ export default {
         + `${params(levels)} parameters, highest rank ${maxRank(levels)}.${universal(levels) && fill === "free" ? " With free blocks this setting holds every 16 × 16 matrix." : ""}`);
     };
 
-    const head = html("p", { class: "sx-head" }, "M: red positive, blue negative. Black: the diagonal blocks. Orange: one sub-block, from the first input chunk to the first output chunk; its rank is at most s in this level.");
+    const head = html("p", { class: "sx-head" }, "M: red positive, blue negative. Framed: the diagonal blocks. Orange: one sub-block, from the first input chunk to the first output chunk; its rank is at most s in this level.");
     const close = stage({ model, el, names: ["levels", "level", "fill", "seed"], style: STYLE_HERE }, [
       html("div", { class: "sx-stack" },
         html("div", { class: "fm-presets", role: "group", "aria-label": "Families to start from" }, ...presets.map((preset) => preset.node)),

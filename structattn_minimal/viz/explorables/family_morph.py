@@ -33,7 +33,7 @@ class FamilyMorph(Explorable):
     def _legal(self, proposal):
         for p, c, b, s in proposal.value:
             if WIDTH % (p * c) or WIDTH % (p * b):
-                raise t.TraitError(f"levels must have blocks * inputs and blocks * outputs divide 16, got {[p, c, b, s]}")
+                raise t.TraitError(f"levels: blocks * inputs and blocks * outputs must divide 16, got {[p, c, b, s]}")
             if p * c * b * s > MOST:
                 raise t.TraitError(f"levels must have blocks * inputs * outputs * rank <= 64, got {[p, c, b, s]}")
         return proposal.value
