@@ -4,8 +4,8 @@
 
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
 as in any attention. Three exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks
-at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "triton" does
-so in one kernel on a GPU.
+at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "triton" is
+a kernel for GPUs, right in Triton's interpreter and not yet on a GPU.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ def mlr_attention(
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
-        backend: "dense" (the definition), "blockwise" (no T x T tensor), "triton" (one kernel; a CUDA GPU, causal,
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), "triton" (Triton's interpreter only, causal,
             float32, bfloat16 or float16, d and d_v up to 128), or "auto" (the quicker of the first two, for now).
 
     Returns:

@@ -33,8 +33,8 @@ def obstacle(q: Tensor, v: Tensor, causal: bool) -> str | None:
     """Why the kernel cannot take these, in words; None if it can."""
     if find_spec("triton") is None:
         return "needs the package triton"
-    if not (q.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
-        return f"needs tensors on a CUDA GPU, got {q.device}"
+    if os.environ.get("TRITON_INTERPRET") != "1":  # right in the interpreter; illegal accesses on a GPU, unexplained
+        return "needs Triton's interpreter (TRITON_INTERPRET=1) until the kernel is right on a GPU"
     if not causal:
         return "is causal only, got causal=False"
     if q.dtype not in DTYPES:
