@@ -12,6 +12,8 @@ jaxtyping.install_import_hook(
     "structattn_minimal", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
+from explorable_page import browser, js, shown  # noqa: E402, F401 (fixtures; after the hook, they import the package)
+
 settings.register_profile("book", derandomize=True, deadline=None, database=None, max_examples=30)
 settings.load_profile("book")
 

@@ -9,17 +9,14 @@ import pytest
 import site_checks
 import torch
 from drawing import F64, assert_close, randn
-from playwright.sync_api import sync_playwright
-from structattn_book.explorable import explorable_html, module_html
+from explorable_cases import CHANGED, WRONG
+from explorable_page import picture
 from traitlets import TraitError
 
 import structattn_minimal as sa
-from structattn_minimal.viz.explorables import MIME, BilinearForm, PromptReader, RankSphere, module_text
+from structattn_minimal.viz.explorables import FACES, MIME, BilinearForm, PromptReader, RankSphere, module_text
 
-FACES = [BilinearForm, RankSphere, PromptReader]
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-ROOT = site_checks.Path(__file__).parents[1]
-HOST = (ROOT / "book" / "_static" / "explorable-host.js").read_text(encoding="utf-8")
 
 # the faces
 
@@ -33,14 +30,6 @@ def test_a_cell_shows_both_a_widget_and_what_a_page_without_kernel_needs(face):
     assert page == {"module": face.module, "state": widget.state, "alt": face.alt}
     assert face.alt.startswith("Explorable: ")
     assert widget._esm == module_text(face.module)
-
-
-CHANGED = [
-    (BilinearForm, {"M": [[0.0, 1.0], [-1.0, 0.5]], "query": 2, "scale": 2.5, "points": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}),
-    (BilinearForm, {"factors": [[1.0, 2.0], [0.5, -1.0]]}),
-    (RankSphere, {"d": 9, "r": 4, "n": 40, "seed": 7, "projection": "best", "view": "scores"}),
-    (PromptReader, {"d": 6, "seed": 3, "position": 24, "noise": 0.3}),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("face", "changes"), CHANGED)
@@ -61,33 +50,7 @@ def test_factors_make_the_form_and_a_new_form_ends_them():
     assert form.factors == []
 
 
-@pytest.mark.parametrize(
-    ("face", "wrong"),
-    [
-        (BilinearForm, {"M": [[1.0, 0.0]]}),
-        (BilinearForm, {"M": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]}),
-        (BilinearForm, {"M": [[1.0, math.nan], [0.0, 1.0]]}),
-        (BilinearForm, {"M": "identity"}),
-        (BilinearForm, {"points": [[1.0, 0.0]]}),
-        (BilinearForm, {"points": [[0.0, math.inf], [1.0, 0.0]]}),
-        (BilinearForm, {"query": 6}),
-        (BilinearForm, {"query": -1}),
-        (BilinearForm, {"scale": 5.0}),
-        (BilinearForm, {"factors": [[1.0, 0.0]]}),
-        (BilinearForm, {"factors": [[1.0, 0.0], [0.0, 1.0]], "M": [[1.0, 0.0], [0.0, 1.0]]}),
-        (RankSphere, {"d": 1}),
-        (RankSphere, {"d": 17}),
-        (RankSphere, {"d": 4, "r": 5}),
-        (RankSphere, {"r": 0}),
-        (RankSphere, {"n": 65}),
-        (RankSphere, {"seed": -1}),
-        (RankSphere, {"projection": "worst"}),
-        (PromptReader, {"d": 7}),
-        (PromptReader, {"d": 2, "position": 9}),
-        (PromptReader, {"noise": -0.1}),
-        (PromptReader, {"seed": 1.5}),
-    ],
-)
+@pytest.mark.parametrize(("face", "wrong"), WRONG)
 def test_values_that_do_not_fit_are_refused(face, wrong):
     name = "position" if "position" in wrong else next(iter(wrong))
     with pytest.raises(TraitError, match=rf"\b({name}|r|M)\b"):
@@ -103,32 +66,6 @@ def test_a_module_stands_alone(face):
 
 
 # their arithmetic, in the browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not site_checks.CHROMIUM.exists():
-        pytest.skip("Chromium is not installed: apt install chromium")
-    with sync_playwright() as playwright:
-        instance = site_checks.launch(playwright)
-        yield instance
-        instance.close()
-
-
-@pytest.fixture(scope="module")
-def js(browser):
-    """js(module, "(compute, arguments) => ...", arguments): what that module computes."""
-    page = browser.new_page()
-
-    def run(module, function, argument=None):
-        program = f"""async ([text, argument]) => {{
-            const url = URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }}));
-            return ({function})((await import(url)).compute, argument);
-        }}"""
-        return page.evaluate(program, [module_text(module), argument])
-
-    yield run
-    page.close()
 
 
 def as_tensor(values):
@@ -322,42 +259,6 @@ def test_expected_errors(js, noise):
 
 
 # what they show
-
-
-@pytest.fixture
-def shown(browser, tmp_path):
-    """shown(widget, ...): a page that shows it as the book does, and what the page complained about."""
-    opened = []
-
-    def show(widget, *, width=800, theme="light", reduced_motion="reduce"):
-        path = tmp_path / "page.html"
-        body = module_html(widget.module) + explorable_html(widget.module, widget.state, widget.alt)
-        path.write_text(
-            f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">'
-            f'<meta name="viewport" content="width=device-width"><title>page</title>{body}<script>{HOST}</script></html>'
-        )
-        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion=reduced_motion)
-        page = context.new_page()
-        errors = []
-        page.on(
-            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: None if site_checks.LOCAL.match(request.url) else errors.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".explorable[data-ready=yes]")
-        opened.append((context, errors))
-        return page
-
-    yield show
-    for context, errors in opened:
-        context.close()
-        assert errors == []
-
-
-def picture(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.locator(".explorable").evaluate(site_checks.PICTURE)
 
 
 @pytest.mark.parametrize("face", FACES)
