@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 WIDEST = 128  # features, and values, that a program holds
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-# Kernel -> (tile, step, warps, stages), by (wide heads?, 32-bit numbers?); measured on one H200.
+# Kernel -> (tile, step, warps, stages), for (kernel, wide heads?); first guesses, not yet measured.
 LAUNCH = {
     ("forward", False): (128, 64, 8, 3),
     ("forward", True): (128, 64, 8, 3),

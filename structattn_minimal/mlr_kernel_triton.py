@@ -1,12 +1,12 @@
-"""MLR attention as three Triton kernels: the forward pass, dq (a tile of rows each), dk and dv (a tile of columns each).
+"""MLR attention as three Triton kernels: forward, dq (a tile of rows each), dk and dv (a tile of columns each).
 
 A tile of queries meets its keys in phases, level after level: first the keys that share level 1 alone, then those that
 share levels 1 and 2, ... (`row_phases` in `mlr_kernel`). All pairs of a phase share the same levels, so it is plain
 attention over the first r_1 + ... + r_l features, without a mask. Only around the diagonal do levels finer than the
 tile, and causality, take masks. Imported by `mlr_kernel` when a kernel runs: needs Triton.
 
-Scores are kept in base 2: softmax through exp2, and LSE the base-2 logarithm of the sum. The scales of the levels are in
-q already. PREFIX, WIDE, REST hold for each level that the tile fits into: the features it uses, read as WIDE + REST
+Scores are kept in base 2: softmax through exp2, and LSE the base-2 logarithm of the sum. The scales of the levels are
+in q already. PREFIX, WIDE, REST hold for each level that the tile fits into: the features it uses, read as WIDE + REST
 columns (powers of two, the tensor cores' steps). FINE_* describe the levels finer than that.
 """
 
@@ -68,7 +68,7 @@ def _near_scores(
     FINE_FROM: tl.constexpr, FINE_RANK: tl.constexpr, FINE_WIDE: tl.constexpr, FINE_SIZE: tl.constexpr,
     NORMALIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """(base-2 scores around the diagonal, d score / d dot product): a mask a level finer than the tile, and causality."""
+    """(base-2 scores around the diagonal, d score / d dot product): masks for finer levels and causality."""
     HOME: tl.constexpr = len(PREFIX)
     i = row + tl.arange(0, ROWS)[:, None]
     j = column + tl.arange(0, COLUMNS)[None, :]
