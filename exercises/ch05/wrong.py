@@ -137,6 +137,12 @@ def neighbouring_rows(m, out_factors, in_factors):
     return int(torch.linalg.matrix_rank(m.reshape(b, a, c, d).transpose(1, 2)).max())
 
 
+@wrong("5.4", "a block for each alpha", says="a block belongs to beta and gamma")
+def blocks_of_alpha(m, out_factors, in_factors):
+    (a, b), (c, d) = out_factors, in_factors
+    return int(torch.linalg.matrix_rank(m.reshape(a, b, c, d).transpose(1, 2)).max())
+
+
 @wrong("5.4", "strided columns", says="the columns of a block are neighbours")
 def strided_columns(m, out_factors, in_factors):
     (a, b), (c, d) = out_factors, in_factors
