@@ -88,7 +88,8 @@ def cheapest_grid(answer, case: Case) -> None:
         raise Mistake("the answer should be three whole numbers: b, c and the parameters")
     b, c, parameters = (case.number(value, name) for value, name in zip(got, ("b", "c", "parameters"), strict=True))
     if any(value < 1 or width % value for value in (b, c)):
-        raise Mistake(f"your b = {b:g} and c = {c:g} should both divide D = {width}")
+        rounded = "the root of D, rounded, need not divide it" if b == c == math.isqrt(width) else None
+        raise Mistake(f"your b = {b:g} and c = {c:g} should both divide D = {width}", rounded)
     if b * c < width:
         failed = f"on this grid a form of width {width} has rank {b * c:g} at most, since z has b c = {b * c:g} numbers"
         raise Mistake(failed, "full rank at s = 1 needs b c >= D")

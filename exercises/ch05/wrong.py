@@ -89,6 +89,12 @@ def strictly_above(width):
     return width // c, c, width * (c + width // c)
 
 
+@wrong("5.3", "the root, rounded", says="rounded, need not divide it")
+def rounded_root(width):
+    root = math.isqrt(width)
+    return root, root, 2 * width * root
+
+
 @wrong("5.3", "b = c without regard to rank", says="full rank at s = 1 needs b c >= D")
 def without_rank(width):
     b = max(i for i in divisors(width) if i * i <= width)
