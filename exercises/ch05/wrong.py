@@ -92,7 +92,7 @@ def strictly_above(width):
 @wrong("5.3", "the root, rounded", says="rounded, need not divide it")
 def rounded_root(width):
     root = math.isqrt(width)
-    return root, root, 2 * width * root
+    return cheapest(width) if width % root == 0 else (root, root, 2 * width * root)
 
 
 @wrong("5.3", "b = c without regard to rank", says="full rank at s = 1 needs b c >= D")
