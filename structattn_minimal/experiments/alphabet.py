@@ -62,11 +62,11 @@ def decode(tokens: Integer[Tensor, " tokens"]) -> str:
     return "".join(ALPHABET[token] for token in tokens.tolist())
 
 
-def spell(text: str) -> tuple[str, float]:
-    """`text` in the alphabet, and which share of it had to be dropped.
+def spell(text: str) -> tuple[str, int]:
+    """`text` in the alphabet, and how many characters had to be dropped.
 
     Typographic marks become those of ASCII, accented letters lose their accents (an accent counts as dropped).
     """
     decomposed = unicodedata.normalize("NFKD", text.translate(SPELLINGS))
     spelled = re.sub(r"[^\n -~]", "", decomposed)
-    return spelled, 1 - len(spelled) / max(1, len(decomposed))
+    return spelled, len(decomposed) - len(spelled)

@@ -34,7 +34,7 @@ SOURCES = (
 
 LARGEST_FILE = 4 * 2**20  # bytes
 LATEST_YEAR = 1900
-MOST_DROPPED = 0.02  # of the characters: more than that, and it is not English prose
+KEPT_FOR_DROPPED = 49  # characters: a book that loses more than one in 50 is not English prose
 SHORTEST_BOOK = 20_000  # characters
 TRAIN_ROOM = 150_000_000  # characters
 YEAR = re.compile(r"^## Year: *(\d+)", re.MULTILINE)
@@ -59,7 +59,7 @@ def book(markdown: str) -> str | None:
     if not year or int(year[1]) > LATEST_YEAR:
         return None
     text, dropped = spell(markdown.partition("-------")[2])
-    if dropped > MOST_DROPPED or len(text) < SHORTEST_BOOK:
+    if len(text) < KEPT_FOR_DROPPED * dropped or len(text) < SHORTEST_BOOK:
         return None
     text = re.sub(" +\n", "\n", text)
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n\n"

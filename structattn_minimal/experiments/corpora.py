@@ -169,10 +169,10 @@ def own_text(path: Path) -> Corpus:
             f"corpus {path} must be UTF-8 text, but has {error.reason} at byte {error.start}: convert it first, for "
             "example with iconv -f latin1 -t utf-8"
         ) from None
-    if dropped > MOST_DROPPED:
+    if dropped > MOST_DROPPED * (len(text) + dropped):
         raise ValueError(
             f"corpus {path} must be text in the alphabet of these models, newline and printable ASCII, but "
-            f"{dropped:.0%} of its characters are others"
+            f"{dropped:,} of its {len(text) + dropped:,} characters are others"
         )
     if len(text) < SHORTEST_TEXT:
         raise ValueError(
