@@ -239,7 +239,8 @@ def test_the_archive_is_downloaded_from_the_second_source_if_the_first_fails_or_
             asked.append(url)
             if len(asked) == 1 and first is None:
                 no_network(url)
-            path.write_bytes(first if len(asked) == 1 else content)
+            if not path.exists():  # pooch, too, would leave it as it is
+                path.write_bytes(first if len(asked) == 1 else content)
 
         monkeypatch.setattr(files, "download", download)
         classic_books.get()

@@ -97,7 +97,7 @@ def test_every_tenth_stretch_of_10_000_is_held_out():
 
 def test_python_docs_are_long_and_the_same_each_time_and_need_no_file(places, monkeypatch):
     monkeypatch.setenv("STRUCTATTN_DATA", "/nowhere")
-    corpus, again = corpora.load("python-docs"), corpora.load("python-docs")
+    corpus, again = corpora.load("python-docs"), corpora.load()
     assert len(corpus.train) + len(corpus.held_out) == len(alphabet.encode(corpora.python_docs())) > 300_000
     assert torch.equal(corpus.train, again.train)
     assert torch.equal(corpus.held_out, again.held_out)
@@ -189,6 +189,14 @@ def test_a_file_that_is_altered_later_is_refused_too(places):
 
 
 # --- tokens that are kept
+
+
+def test_a_corpus_moves_whole(places):
+    write_play(places[0] / NAME)
+    corpus = corpora.load("tiny-shakespeare")
+    moved = corpus.to("meta")
+    assert (moved.train.device.type, moved.held_out.device.type) == ("meta", "meta")
+    assert (moved.name, moved.provenance) == (corpus.name, corpus.provenance)
 
 
 def test_a_file_is_read_and_checked_once(places, monkeypatch):

@@ -1,6 +1,6 @@
 """Texts for the language models, behind one loader: `load("tiny-shakespeare")`.
 
-python-docs        0.5 M characters   docstrings of the standard library: at hand wherever Python is
+python-docs        1.0 M characters   docstrings of the standard library: at hand wherever Python is
 tiny-shakespeare   1.1 M characters   Karpathy's selection from the plays, the usual small text
 classic-books      156 M characters   320 books published up to 1900, see `classic_books`
 
@@ -49,14 +49,15 @@ class Corpus:
         return replace(self, train=self.train.to(device), held_out=self.held_out.to(device))
 
 
-def load(name: str | Path) -> Corpus:
+def load(name: str | Path = "python-docs") -> Corpus:
     """The corpus of that name, or that of the text file at that path.
 
     The tokens of downloaded corpora are written to the cache folder once, and memory-mapped from there.
 
     Raises `ValueError` if there is neither; if STRUCTATTN_DATA names no folder; if a file is empty, truncated or
     altered; and if a text of your own is too short, is not UTF-8, or has too little of the alphabet. Raises
-    `FileNotFoundError` if a file has to be downloaded and cannot be. Each names the file, and says what to do.
+    `FileNotFoundError` if a file has to be downloaded and cannot be, `PermissionError` if there is nowhere to put it.
+    Each names the file, or the folder, and says what to do.
     """
     if name in CORPORA:
         return CORPORA[name]()
