@@ -61,9 +61,9 @@ def mlr_attention(
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
-        backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention; causal,
-            blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or float16, d and
-            d_v up to 128), or "auto" (the quickest of them here).
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention;
+            causal, blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or
+            float16, d and d_v up to 128), or "auto" (the quickest of them here).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
