@@ -1,4 +1,4 @@
-# ruff: noqa: E501 (the JavaScript)
+
 """RankBudget: what the page computes, held against torch and the package, and what its controls do."""
 
 import pytest
