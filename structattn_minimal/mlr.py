@@ -5,7 +5,7 @@
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
 as in any attention. Four exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks at
 a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "merge" puts it
-together from calls of ordinary attention; "triton" is one kernel for GPUs.
+together from calls of ordinary attention; "triton" is one kernel for GPUs, verified so far in the interpreter alone.
 """
 
 from collections.abc import Iterable, Sequence

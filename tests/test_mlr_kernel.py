@@ -22,6 +22,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def in_a_process(*words, **environment):
+    environment |= {"STRUCTATTN_TRY_KERNEL": "1"}
     env = (
         os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])} | environment
     )
