@@ -35,7 +35,7 @@ class Launch(NamedTuple):
     registers: int | None = None
 
 
-# (kernel, heads wider than 64?); quick on an H100, and without registers in local memory: those that had them were wrong.
+# By kernel, and whether heads are wider than 64. Quick on an H100; settings that spilled registers gave wrong sums there.
 LAUNCH = {
     ("forward", False): Launch(64, 64, 4, 3),
     ("forward", True): Launch(64, 64, 4, 3),
