@@ -35,7 +35,7 @@ class Launch(NamedTuple):
     registers: int | None = None
 
 
-# By kernel, and whether heads are wider than 64. Quick on an H100, where settings that spilled registers gave wrong sums.
+# By kernel, and whether heads are wider than 64. Quick on an H100; settings that spilled registers gave wrong sums.
 LAUNCH = {
     ("forward", False): Launch(64, 64, 4, 3),
     ("forward", True): Launch(64, 64, 4, 3),
