@@ -10,7 +10,8 @@ import structattn_minimal as sa
 from structattn_minimal import bench_decode
 from structattn_minimal.experiments.records import write_record
 
-E = {"standard": 64, "standard_sdpa": 64, "mlr_32_16_16": 44, "mlr_16x4": 30, "mlr_authors": 38.453125}  # of keys, a token
+# Numbers of a key that are held a token: E, of 64.
+E = {"standard": 64, "standard_sdpa": 64, "mlr_32_16_16": 44, "mlr_16x4": 30, "mlr_authors": 38.453125}
 SHARES = {kind: (keys + 64) / 128 for kind, keys in E.items()}
 
 
