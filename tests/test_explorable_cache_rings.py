@@ -86,7 +86,7 @@ def test_tokens_arrive_and_blocks_leave(shown):
     picture(page)
     text = words.inner_text()
     assert "Token 16 went to slots 16, 0, 0, 0 of levels 1 to 4. A block begins at levels 2, 3, 4" in text
-    assert "Of the key of token 13, level 1 can be used still; levels 2, 3, 4: its block is over" in text
+    assert "Of the key of token 13, level 1 can be used still; levels 2, 3, 4: their blocks are over" in text
     page.get_by_role("button", name="Back").click()
     page.get_by_role("slider", name="Tokens so far").press("ArrowLeft")
     picture(page)
@@ -118,7 +118,7 @@ def test_the_table_counts_keys_and_values_apart(shown):
     assert [" ".join(row.split()) for row in rows] == [
         "MLR 21.5 32 53.5 KiB (84 %)",
         "standard 32 32 64 KiB (100 %)",
-        "sliding window 8 8 16.1 KiB (25 %)",
+        "window of 256 8 8 16.1 KiB (25 %)",
     ]
     assert "The key of token 13 is held" in page.locator(".sx-words").inner_text()
     page.get_by_role("slider", name="Token to follow").press("Home")

@@ -168,7 +168,8 @@ export default {
         const { keys, values } = costs(scaled({ ...setting, kind: name }, setting.context));
         const each = (count) => (size * count / setting.context).toLocaleString("en", { maximumFractionDigits: 1 });
         const share = html("span", {}, `(${(100 * (keys + values) / standard).toFixed(0)} %)`);
-        return html("tr", { class: name === chosen ? "now" : "" }, html("th", { scope: "row" }, label),
+        const wide = setting.window * setting.context / T;
+        return html("tr", { class: name === chosen ? "now" : "" }, html("th", { scope: "row" }, name === "swa" ? `window of ${wide.toLocaleString("en")}` : label),
           html("td", {}, each(keys)), html("td", {}, each(values)), html("td", {}, html("span", {}, bytes(size * (keys + values))), " ", share));
       }));
 
@@ -188,7 +189,7 @@ export default {
           : `Token ${newest} went to slot ${newest % keys[0].slots}.`;
       const fate = j >= n ? `Token ${j} has not come yet.`
         : chosen === "mlr"
-          ? lost.length ? `Of the key of token ${j}, ${several(levels)} can be used still; ${several(lost)}: its block is over.` : `All levels of the key of token ${j} can be used.`
+          ? lost.length ? `Of the key of token ${j}, ${several(levels)} can be used still; ${several(lost)}: ${lost.length > 1 ? "their blocks are" : "its block is"} over.` : `All levels of the key of token ${j} can be used.`
           : levels.length ? `The key of token ${j} is held.` : `The key of token ${j} has been overwritten, and so has its value.`;
       const full = n === T ? " One token more would have no block: the decoder refuses it." : "";
       say(`${came} ${fate}${full}`);

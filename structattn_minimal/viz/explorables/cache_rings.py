@@ -6,9 +6,9 @@ from .face import Explorable, choice, whole
 class CacheRings(Explorable):
     """Chapter 10: tokens arrive, and each level keeps the keys of its current block in a ring; values stay.
 
-    ranks: r_1 ... r_4, coarsest level first; other kinds take their sum.  tokens: of the context that is drawn, of which
-    `arrived` have come; follow: a token to look for.  context, numbers: those of the table, which counts bytes; the
-    window grows with the context.
+    ranks: r_1 ... r_4, coarsest level first; other kinds take their sum.  tokens: of the context that is drawn, of
+    which `arrived` have come; follow: a token to look for.  context, numbers: those of the table, which counts bytes;
+    the window grows with the context.
     Raises `traitlets.TraitError` for values out of range, and for more tokens than the drawn context has.
     """
 
