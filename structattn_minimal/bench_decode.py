@@ -45,7 +45,7 @@ def measure_all(
     layers: int = LAYERS,
     heads: int = HEADS,
     repeats: int = 7,
-    steps: int = 10,
+    steps: int = 20,
     device: str | None = None,
 ) -> dict:
     """The record: `setting`, and in `cases` under "T1024_B1" and so on a `measure` for each kind of attention.

@@ -103,7 +103,7 @@ def test_it_plays_to_the_end_and_stops_there(shown):
 
 
 def test_a_playing_explorable_can_be_paused(shown):
-    page = shown(CacheRings(arrived=2))
+    page = shown(CacheRings(arrived=2, follow=0))
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => document.querySelector('.sx-words').textContent.startsWith('Token 2 went')")
     page.get_by_role("button", name="Pause").click()

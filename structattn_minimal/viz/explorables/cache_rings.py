@@ -23,7 +23,7 @@ class CacheRings(Explorable):
     ranks = t.List(t.Int(min=1, max=16), [8, 4, 2, 2], minlen=4, maxlen=4).tag(sync=True)
     window = whole(1, 63, 8)
     arrived = whole(0, 64, 20)
-    follow = whole(0, 63, 13)
+    follow = whole(0, 63, 17)
     context = t.Enum((1024, 16384, 131072), 1024).tag(sync=True)
     numbers = choice("bfloat16", "float32")
 
