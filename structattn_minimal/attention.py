@@ -147,10 +147,11 @@ class Attention(nn.Module):
         """`maps` of the newest token of each row against rings that hold it too, `lengths` tokens having come.
 
         products: (B, H, 1, slots) a key group, by slot of its ring. The maps go by slot of the longest ring. A ring of
-        one group has dropped what its newest token does not see, so that all that was written counts.
+        one group has dropped what its newest token does not see, so that all that was written counts. May overwrite
+        `products`.
         """
         slot = torch.arange(products[0].shape[-1], device=lengths.device)
-        return [products[0].masked_fill((slot >= lengths[:, None])[:, None, None], -inf)]
+        return [products[0].masked_fill_((slot >= lengths[:, None])[:, None, None], -inf)]
 
     def visible(
         self, q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"]

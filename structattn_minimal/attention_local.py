@@ -169,7 +169,7 @@ class MLRAttention(StandardAttention):
         half = ((lengths - 1)[:, None] << level) // self.context % 2  # (B, L - 1): which half of the block above
         at_half = torch.stack((1 - half, half), dim=-1).to(products[0].dtype)[:, :, None, None, :, None]
         scores = products[-1]
-        shared = torch.ones_like(scores[:, :1])  # how many levels the newest token shares with each
+        shared = torch.ones_like(scores[:, :1]) if self.normalize_levels else 1  # levels, with each token
         for coarser, at in zip(reversed(products[:-1]), reversed(at_half.unbind(1)), strict=True):
             scores = add_to_half(coarser, scores, at)
             if self.normalize_levels:

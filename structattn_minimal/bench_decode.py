@@ -126,7 +126,7 @@ def sdpa_step(cache: AttentionCache, x):
     attention = cache.attention
     q, k, v = attention.queries_keys_values(x)
     for ring, new in ((cache.keys[0], k), (cache.values, v)):
-        ring.put(new, cache.lengths)
+        ring.put(new, cache.lengths % ring.slots)
     cache.lengths += 1
     heads = scaled_dot_product_attention(q, cache.keys[0].buffer, cache.values.buffer, scale=attention.scale)
     return attention.merge_heads(heads)

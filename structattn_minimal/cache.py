@@ -51,10 +51,15 @@ class Ring:
         is_fresh = (position >= before[:, None])[:, :, None, None]
         self.buffer[row, :, slot] = torch.where(is_fresh, fresh.to(self.buffer.dtype), self.buffer[row, :, slot])
 
-    def put(self, new: Float[Tensor, "batch heads one features"], before: Int[Tensor, " batch"]) -> None:
-        """`store` for one new token in every row, token `before` of it."""
-        slot = (before % self.slots)[:, None, None, None].expand_as(new)
-        self.buffer.scatter_(2, slot, new.to(self.buffer.dtype))
+    def put(self, new: Float[Tensor, "batch heads one features"], slot: Int[Tensor, " batch"]) -> None:
+        """`store` for one new token in every row, where its slot is known."""
+        self.buffer.scatter_(2, slot[:, None, None, None].expand_as(new), new.to(self.buffer.dtype))
+
+
+def add_softmaxes(maps: list[Tensor]) -> Tensor:
+    """Attention weights: the softmax of each map, added up."""
+    first, *others = [scores.softmax(-1) for scores in maps]
+    return sum(others, first)
 
 
 class AttentionCache:
@@ -91,7 +96,8 @@ class AttentionCache:
         self.keys = [ring(group.heads, group.slots, group.features) for group in groups]
         self.values = ring(attention.n_heads, max(group.slots for group in groups), attention.head_dim)
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=like.device)
-        self._lengths = [0] * batch_size  # the same on the host, so that a check waits for no GPU
+        self._slots = torch.tensor([ring.slots for ring in [*self.keys, self.values]], device=like.device)
+        self._lengths = [0] * batch_size  # as `lengths`, on the host, so that a check waits for no GPU
 
     @property
     def elements(self) -> int:
@@ -128,14 +134,15 @@ class AttentionCache:
 
     def _step(self, q, k, v):
         """Store one token a row, then let it look at all that the rings hold."""
-        for ring, new in self._each_ring(k, v):
-            ring.put(new, self.lengths)
+        slots = (self.lengths[:, None] % self._slots).unbind(1)  # a launch for all rings
+        for (ring, new), slot in zip(self._each_ring(k, v), slots, strict=True):
+            ring.put(new, slot)
         self.lengths += 1  # in place, where a CUDA graph finds it
         products = [
             dot_products(q, ring.buffer) for ring, q in zip(self.keys, self.attention.split_queries(q), strict=True)
         ]
         maps = self.attention.newest_maps(products, self.lengths)
-        weights = sum(scores.softmax(-1) for scores in maps)  # (B, H, 1, slots)
+        weights = add_softmaxes(maps)  # (B, H, 1, slots)
         return weights @ self.values.buffer
 
     def _attend(self, q, k, v):
@@ -148,7 +155,7 @@ class AttentionCache:
             for ring, q, k in zip(self.keys, self.attention.split_queries(q), self.attention.split_keys(k), strict=True)
         ]  # a value's ring never turns while a shorter one of its keys does, so slots repeat along it
         maps = self.attention.maps(products, q_pos[:, None], k_pos[:, None])
-        weights = sum(scores.softmax(-1) for scores in maps)  # (B, H, n, slots + n)
+        weights = add_softmaxes(maps)  # (B, H, n, slots + n)
         return weights[..., :slots] @ self.values.buffer + weights[..., slots:] @ v
 
     def _store(self, k, v, counts):
