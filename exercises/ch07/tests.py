@@ -185,7 +185,7 @@ def is_level(answer, case: Case) -> None:
                 hint for hint, change in relatives.items()
                 if got == [ranks_say(m, p, c, b, s, **change) for m, _ in battery]
             )  # fmt: skip
-            raise Mistake(f"with p, c, b, s = {p, c, b, s}, the answer for {what} is {mine}", next(near, None))
+            raise Mistake(f"with p, c, b, s = {p, c, b, s}, the answer for {what} is {mine}, and should be {right}", next(near, None))
 
 
 @exercise("7.5", "shuffle")
@@ -214,4 +214,4 @@ def shuffle(answer, case: Case) -> None:
     if list(got) != want:
         at = next(i for i in range(n) if got[i] != want[i])
         likely = next((hint for hint, wrong in near.items() if list(got) == wrong), None)
-        raise Mistake(f"index[{at}] is {got[at]}, and should be {want[at]}, for p, c, b, s = {p, c, b, s}", likely)
+        raise Mistake(f"your index[{at}] is {got[at]}, and should be {want[at]}, for p, c, b, s = {p, c, b, s}", likely)
