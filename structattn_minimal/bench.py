@@ -13,6 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from . import mlr_kernel
 from .bench_decode import measure_all, print_table
 from .experiments.records import write_record
 from .mlr import mlr_attention
@@ -180,6 +181,8 @@ def main():
     args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("this benchmark needs a CUDA GPU; tests/benchmarks has those for a CPU")
+    if args.what == "attention" and not mlr_kernel.TRIED:
+        parser.error("the kernel is not verified on GPUs yet: set STRUCTATTN_TRY_KERNEL=1 to time it all the same")
     torch.manual_seed(0)
     results = BENCHMARKS[args.what]()
     if args.out:

@@ -5,7 +5,7 @@
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
 as in any attention. Four exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks at
 a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "merge" puts it
-together from calls of ordinary attention; "triton" is one kernel for GPUs.
+together from calls of ordinary attention; "triton" is one kernel for GPUs, verified so far in the interpreter alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,9 +61,9 @@ def mlr_attention(
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
-        backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention; causal,
-            blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or float16, d and
-            d_v up to 128), or "auto" (the quickest of them here).
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention;
+            causal, blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or
+            float16, d and d_v up to 128), or "auto" (the quickest of them here).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale

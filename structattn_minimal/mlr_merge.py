@@ -4,7 +4,7 @@ Under a causal mask the pairs that share level l and no finer one are rectangles
 half with the keys of its left half, all of them, through the first r_1 + ... + r_l features. What remains is causal
 attention inside the finest blocks. A query that meets several pieces has the softmax of their union, since
 
-    out = sum_p exp(lse_p - lse) out_p,      lse = log sum_p exp(lse_p).                                              (1)
+    out = sum_p exp(lse_p - lse) out_p,      lse = log sum_p exp(lse_p).                                             (1)
 
 The gradient needs no merge: a piece that is given the merged out and lse has the probabilities of the whole row, so
 the pieces' gradients just add up, as in ring attention (Liu et al. 2023). On a GPU a piece is one call of cuDNN;

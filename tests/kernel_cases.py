@@ -1,6 +1,7 @@
 """Prints, for random cases, the relative errors of the kernel's output and gradients against the float64 definition.
 
-With four arguments device, dtype, n, m: every m-th case, from the n-th. A process of its own: Triton reads TRITON_INTERPRET when it is imported, and cannot compile type-checked functions.
+With four arguments device, dtype, n, m: every m-th case, from the n-th. A process of its own: Triton reads
+TRITON_INTERPRET when it is imported, and cannot compile type-checked functions.
 """
 
 import json
@@ -10,7 +11,6 @@ import sys
 import torch
 
 import structattn_minimal as sa
-
 
 FIXED = [  # ranks, block_sizes, T, d_v, normalize_levels
     ((16,), None, 70, 20, False),
