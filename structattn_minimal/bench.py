@@ -1,9 +1,10 @@
 """How fast MLR attention is on this GPU, against the T x T definition and torch's attention, with its error in bf16.
 
     python -m structattn_minimal.bench attention [--out book/results/attention_speed.json]
+    python -m structattn_minimal.bench decode [--out book/results/decode_speed.json]
 
 Fresh random inputs for each shape, bfloat16, causal, all in one run. Each time is the median over replays of a CUDA
-graph, so that it is the GPU's and not that of launching kernels from Python.
+graph, so that it is the GPU's and not that of launching kernels from Python. For `decode` see `bench_decode.py`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from . import mlr_kernel
+from .bench_decode import measure_all, print_table
 from .experiments.records import write_record
 from .mlr import mlr_attention
 
@@ -159,17 +161,30 @@ def print_speed(seq_len, ranks, row):
         )
 
 
+def attention():
+    return {"speed": speeds(), "error": errors()}
+
+
+def decode():
+    results = measure_all()
+    print_table(results)
+    return results
+
+
+BENCHMARKS = {"attention": attention, "decode": decode}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["attention"])
+    parser.add_argument("what", choices=list(BENCHMARKS))
     parser.add_argument("--out", help="write a record there")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("this benchmark needs a CUDA GPU; tests/benchmarks has those for a CPU")
-    if not mlr_kernel.TRIED:
+    if args.what == "attention" and not mlr_kernel.TRIED:
         parser.error("the kernel is not verified on GPUs yet: set STRUCTATTN_TRY_KERNEL=1 to time it all the same")
     torch.manual_seed(0)
-    results = {"speed": speeds(), "error": errors()}
+    results = BENCHMARKS[args.what]()
     if args.out:
         write_record(args.out, results, command=f"python -m structattn_minimal.bench {args.what}", seeds=[0])
 

@@ -21,6 +21,7 @@ from .alphabet import VOCAB_SIZE
 from .batches import batches, windows
 from .corpora import load
 from .mup import rate_factors
+from .records import recorded
 from .training import Population, warmup_cosine
 
 
@@ -225,8 +226,7 @@ def save_model(model: GPT, path: str | Path) -> None:
 
 def trained(name: str) -> GPT:
     """A model whose weights come with the book, such as "lm_tiny_mlr"; errors as in `load_model`."""
-    packed = Path(__file__).parent / "weights" / f"{name}.safetensors"  # in an installed package
-    return load_model(packed if packed.is_file() else Path(__file__).parents[2] / "book/results" / packed.name)
+    return load_model(recorded(f"{name}.safetensors"))
 
 
 def load_model(path: str | Path) -> GPT:
