@@ -116,9 +116,7 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
     tensors: the kernel's, in order. (t,) goes as it is; (t, "tile" or "step") as a descriptor of so many rows and
     `full` columns; with a True behind as four, one for each of `WIDTHS`, where the levels need it.
     """
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
-    from . import mlr_kernel_triton
+    from . import mlr_kernel_triton  # imports Triton
 
     n_batch, n_heads, seq_len, _ = q.shape
     how = SMALL if q.dtype == torch.float32 else LAUNCH[name, full > 64]
@@ -126,7 +124,7 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
     used = {*levels["WIDTH"], full}
 
     def described(t, rows, width):
-        return TensorDescriptor(t, list(t.shape), list(t.stride()), [1, 1, getattr(how, rows), width])
+        return mlr_kernel_triton.TensorDescriptor(t, list(t.shape), list(t.stride()), [1, 1, getattr(how, rows), width])
 
     arguments = []
     for t, *rows in tensors:

@@ -16,6 +16,7 @@ that: block size, first feature, feature after the last. FULL columns hold all f
 
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor  # noqa: F401 (for those who call a kernel)
 
 LOG2E = tl.constexpr(1.4426950408889634)
 

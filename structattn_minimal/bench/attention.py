@@ -1,22 +1,18 @@
 """How fast MLR attention is on this GPU, against the T x T definition and torch's attention, with its error in bf16.
 
-    python -m structattn_minimal.bench attention [--out book/results/attention_speed.json]
-    python -m structattn_minimal.bench decode [--out book/results/decode_speed.json]
-
 Fresh random inputs for each shape, bfloat16, causal, all in one run. Each time is the median over replays of a CUDA
-graph, so that it is the GPU's and not that of launching kernels from Python. For `decode` see `bench_decode.py`.
+graph, so that it is the GPU's and not that of launching kernels from Python.
 """
 
-import argparse
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from os import cpu_count
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from . import mlr_kernel
-from .bench_decode import measure_all, print_table
-from .experiments.records import write_record
-from .mlr import mlr_attention
+from ..mlr import mlr_attention
 
 AUTHORS = (32, 8, 6, 4, 4, 4, 4, 2)
 SHAPES = [  # batch, heads, T, ranks
@@ -30,6 +26,7 @@ SHAPES = [  # batch, heads, T, ranks
     (1, 8, 16384, (32, 32, 64)),
     (1, 8, 131072, (32, 32, 64)),
 ]
+ERROR_LENGTH, ERROR_LISTS = 2048, (AUTHORS, (32, 16, 16), (64, 16, 16, 16, 16))
 
 
 def methods(ranks):
@@ -129,11 +126,11 @@ def relative_errors(attend, exact, q, k, v, upstream):
     return dict(zip(("out", "dq", "dk", "dv"), errors, strict=True))
 
 
-def errors(lists=(AUTHORS, (32, 16, 16), (64, 16, 16, 16, 16))):
+def errors(lists=ERROR_LISTS):
     """Relative errors in bf16 against float64, beside those of torch's own attention on the same inputs."""
     results = {}
     for ranks in lists:
-        drawn = inputs(1, 4, 2048, sum(ranks))
+        drawn = inputs(1, 4, ERROR_LENGTH, sum(ranks))
 
         def exact(q, k, v, ranks=ranks):
             return mlr_attention(q, k, v, ranks, backend="dense")
@@ -161,33 +158,24 @@ def print_speed(seq_len, ranks, row):
         )
 
 
-def attention():
+def compile_one(seq_len, ranks):
+    """Make Triton compile, and keep on disk, what `time_one` will run."""
+    q, k, v, upstream = inputs(1, 1, seq_len, sum(ranks))
+    q, k, v = (t.requires_grad_() for t in (q, k, v))
+    torch.autograd.grad(mlr_attention(q, k, v, ranks, backend="triton"), (q, k, v), upstream)
+    torch.cuda.synchronize()
+
+
+def compile_all(shapes=SHAPES, lists=ERROR_LISTS):
+    """All kernels at once, a process each: one after the other they would take minutes."""
+    wanted = {(seq_len, ranks) for _, _, seq_len, ranks in shapes}
+    wanted |= {(seq_len, (sum(ranks),)) for seq_len, ranks in wanted} | {(ERROR_LENGTH, ranks) for ranks in lists}
+    with ProcessPoolExecutor(min(len(wanted), cpu_count()), mp_context=get_context("spawn")) as pool:
+        for task in [pool.submit(compile_one, *one) for one in sorted(wanted)]:
+            task.result()
+
+
+def measure_all() -> dict:
+    """The record: `speed` by shape and method, `error` by ranks."""
+    compile_all()
     return {"speed": speeds(), "error": errors()}
-
-
-def decode():
-    results = measure_all()
-    print_table(results)
-    return results
-
-
-BENCHMARKS = {"attention": attention, "decode": decode}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=list(BENCHMARKS))
-    parser.add_argument("--out", help="write a record there")
-    args = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("this benchmark needs a CUDA GPU; tests/benchmarks has those for a CPU")
-    if args.what == "attention" and not mlr_kernel.TRIED:
-        parser.error("the kernel is not verified on GPUs yet: set STRUCTATTN_TRY_KERNEL=1 to time it all the same")
-    torch.manual_seed(0)
-    results = BENCHMARKS[args.what]()
-    if args.out:
-        write_record(args.out, results, command=f"python -m structattn_minimal.bench {args.what}", seeds=[0])
-
-
-if __name__ == "__main__":
-    main()

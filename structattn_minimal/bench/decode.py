@@ -15,10 +15,10 @@ from time import perf_counter
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from .cache import AttentionCache
-from .costs import attention_cost
-from .cuda_graph import captured
-from .transformer import GPT, GPTConfig
+from ..cache import AttentionCache
+from ..costs import attention_cost
+from ..cuda_graph import captured
+from ..transformer import GPT, GPTConfig
 
 RANKS = {
     "standard": None,
