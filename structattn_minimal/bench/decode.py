@@ -34,26 +34,28 @@ LABELS = {
     "mlr_16x4": "MLR 16|16|16|16",
     "mlr_authors": "MLR 32|8|6|4|4|4|4|2",
 }
-SEQ_LENS, BATCHES = (1024, 4096, 16384), (1, 32)
+SEQ_LENS = (1024, 4096, 16384)
+BATCHES, STEPS = {"cuda": (1, 32), "cpu": (1, 8)}, {"cuda": 20, "cpu": 4}  # a CPU is slower, and done in minutes too
 LAYERS, HEADS, HEAD_DIM, VOCAB = 6, 8, 64, 96
 
 
 def measure_all(
     seq_lens: Sequence[int] = SEQ_LENS,
-    batches: Sequence[int] = BATCHES,
+    batches: Sequence[int] | None = None,
     *,
     layers: int = LAYERS,
     heads: int = HEADS,
     repeats: int = 7,
-    steps: int = 20,
+    steps: int | None = None,
     device: str | None = None,
 ) -> dict:
     """The record: `setting`, and in `cases` under "T1024_B1" and so on a `measure` for each kind of attention.
 
     `repeats` measurements of `steps` steps each. `device`: the GPU in bfloat16 if there is one, else the CPU in
-    float32.
+    float32. Defaults of `batches` and `steps`: BATCHES and STEPS of the device.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    batches, steps = batches or BATCHES[device], steps or STEPS[device]
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     setting = {"layers": layers, "heads": heads, "head_dim": HEAD_DIM, "dtype": str(dtype).removeprefix("torch.")}
     cases = {}
