@@ -63,7 +63,7 @@ def mlr_attention(
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
         backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention;
             causal, blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or
-            float16, d and d_v up to 128), or "auto" (the quickest of them here).
+            float16, d and d_v up to 128, 8 levels), or "auto" (the quickest of them here).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
@@ -78,14 +78,11 @@ def mlr_attention(
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     if backend == "auto":
         backend = _quickest(q, v, hierarchy)
-    if backend == "triton":
-        if isinstance(level_scales, Tensor):  # they may want a gradient, which the kernel does not give
-            q, level_scales = _scale_levels(q, hierarchy.ranks, level_scales), [1.0] * len(hierarchy.ranks)
-        scales = [float(scale) for scale in scales_of_levels(hierarchy.ranks, level_scales)]
-        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, scales, normalize_levels)[0]
     q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense":
         return _definition(q, k, hierarchy).softmax(-1) @ v
+    if backend == "triton":
+        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)[0]
     if backend == "merge":
         found = mlr_merge.pieces(q.shape[-2], hierarchy.ranks, hierarchy.block_sizes)
         four = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))  # (batch, heads, seq, features)
@@ -101,8 +98,9 @@ def _quickest(q, v, hierarchy: Hierarchy) -> str:
     if q.shape[-2] <= 2 * TILE_SIZE:
         return "dense"
     # Without tensor cores, as in float32, torch's own products are ahead of the kernel's.
-    on_gpu = q.is_cuda and q.dtype != torch.float32 and mlr_kernel.obstacle(q, v, hierarchy.causal) is None
-    return "triton" if on_gpu else "blockwise"
+    fast = q.is_cuda and q.dtype != torch.float32
+    takes = mlr_kernel.obstacle(q, v, len(hierarchy.ranks), hierarchy.causal) is None
+    return "triton" if fast and takes else "blockwise"
 
 
 def mlr_scores(
@@ -166,7 +164,7 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     block_sizes = check_block_sizes(block_sizes, seq_len, len(ranks))
     obstacle = None
     if backend == "triton":
-        obstacle = mlr_kernel.obstacle(q, v, causal)
+        obstacle = mlr_kernel.obstacle(q, v, len(ranks), causal)
     elif backend == "merge":
         obstacle = mlr_merge.obstacle(q, v, ranks, block_sizes, causal)
     require(obstacle is None, f'backend="{backend}" {obstacle}')

@@ -7,13 +7,11 @@ around the diagonal takes masks, for causality and for levels finer than the til
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -21,38 +19,37 @@ HAS_TRITON = find_spec("triton") is not None
 TRIED = os.environ.get("STRUCTATTN_TRY_KERNEL") == "1"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as Triton does
 WIDEST = 128  # features, and values, that a program holds
-WIDTHS = (16, 32, 64, 128)  # columns that a program reads at once
+DEEPEST = 8  # levels
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Launch(NamedTuple):
-    """How a kernel is cut: rows of its own tile, rows a step, warps, pipeline stages, registers a thread."""
+    """How a kernel is cut: rows of its own tile, rows a step, warps, pipeline stages."""
 
     tile: int
     step: int
     warps: int
     stages: int
-    registers: int | None = None
 
 
-# By kernel, and whether heads are wider than 64. Quick on an H100; settings that spilled registers gave wrong sums.
+# By kernel, and whether heads are wider than 64. First choices, not yet timed; none spills many registers.
 LAUNCH = {
     ("forward", False): Launch(64, 64, 4, 3),
     ("forward", True): Launch(64, 64, 4, 3),
     ("backward_rows", False): Launch(64, 64, 4, 3),
     ("backward_rows", True): Launch(64, 64, 4, 3),
     ("backward_columns", False): Launch(64, 32, 4, 3),
-    ("backward_columns", True): Launch(64, 32, 8, 3),
+    ("backward_columns", True): Launch(64, 32, 4, 3),
 }
 SMALL = Launch(32, 32, 4, 1)  # float32 goes through no tensor core, and its tiles are twice the bytes
 
 
-def obstacle(q: Tensor, v: Tensor, causal: bool) -> str | None:
+def obstacle(q: Tensor, v: Tensor, n_levels: int, causal: bool) -> str | None:
     """Why the kernel cannot take these, in words; None if it can."""
     if not HAS_TRITON:
         return "needs the package triton"
     if q.is_cuda and not TRIED:
-        return "is not verified on GPUs yet (some settings gave wrong sums): set STRUCTATTN_TRY_KERNEL=1 to try it"
+        return "is not verified on a GPU yet: set STRUCTATTN_TRY_KERNEL=1 to try it"
     if not q.is_cuda and not INTERPRETED:
         return f"needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1), got tensors on {q.device}"
     if not causal:
@@ -61,14 +58,9 @@ def obstacle(q: Tensor, v: Tensor, causal: bool) -> str | None:
         return f"takes float32, bfloat16 and float16, got {q.dtype}"
     if max(q.shape[-1], v.shape[-1]) > WIDEST:
         return f"takes d and d_v up to {WIDEST}, got {q.shape[-1]} and {v.shape[-1]}"
+    if n_levels > DEEPEST:
+        return f"takes up to {DEEPEST} levels, got {n_levels}"
     return None
-
-
-@lru_cache(maxsize=64)
-def _factors(ranks: tuple[int, ...], scales: tuple[float, ...], device: torch.device) -> Float[Tensor, " d"]:
-    """The scale of each feature. Kept: while a CUDA graph is captured, no tensor can be made of numbers."""
-    each = [scale for rank, scale in zip(ranks, scales, strict=True) for _ in range(rank)]
-    return torch.tensor(each, dtype=torch.float32, device=device)
 
 
 def row_phases(start: int, tile: int, step: int, block_sizes: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -96,35 +88,29 @@ def columns(n_features: int) -> int:
     return max(16, 1 << (n_features - 1).bit_length())
 
 
-@lru_cache(maxsize=64)
-def _levels(ranks: tuple[int, ...], block_sizes: tuple[int, ...], tile: int) -> dict[str, tuple[int, ...]]:
-    """What a kernel has to know of the levels: those with blocks of whole tiles, and the finer ones."""
-    coarse, ends = n_coarse(block_sizes, tile), list(accumulate(ranks))
-    return {
-        "SIZES": tuple(block_sizes[:coarse]),
-        "PREFIX": tuple(ends[:coarse]),
-        "WIDTH": tuple(map(columns, ends[:coarse])),
-        "FINE_SIZE": tuple(block_sizes[coarse:]),
-        "FINE_FIRST": tuple(ends[coarse - 1 : -1]),
-        "FINE_LAST": tuple(ends[coarse:]),
-    }
+def constants(name: str, how: Launch, full: int, ranks, block_sizes, normalize_levels) -> dict:
+    """What kernel `name` is compiled for."""
+    values = {"SIZES": tuple(block_sizes), "HOME": n_coarse(block_sizes, how.tile), "NORMALIZE": normalize_levels}
+    if name != "forward":
+        values["WIDTH"] = tuple(map(columns, accumulate(ranks)))
+    return values | {"TILE": how.tile, "STEP": how.step, "FULL": full}
 
 
 def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, block_sizes, normalize_levels) -> None:
     """Run kernel `name`, one program a tile and head.
 
     tensors: the kernel's, in order. (t,) goes as it is; (t, "tile" or "step") as a descriptor of so many rows and
-    `full` columns; with a True behind as four, one for each of `WIDTHS`, where the levels need it.
+    `full` columns; with a True behind as one for each of `DEEPEST` levels, of as many features as the level sees.
     """
     from . import mlr_kernel_triton  # imports Triton
 
     n_batch, n_heads, seq_len, _ = q.shape
     how = SMALL if q.dtype == torch.float32 else LAUNCH[name, full > 64]
-    levels = _levels(tuple(ranks), tuple(block_sizes), how.tile)
-    used = {*levels["WIDTH"], full}
+    levels = [(columns(prefix), prefix) for prefix in accumulate(ranks)]
 
-    def described(t, rows, width):
-        return mlr_kernel_triton.TensorDescriptor(t, list(t.shape), list(t.stride()), [1, 1, getattr(how, rows), width])
+    def described(t, rows, width, n_features=None):
+        shape = [*t.shape[:-1], n_features or t.shape[-1]]
+        return mlr_kernel_triton.TensorDescriptor(t, shape, list(t.stride()), [1, 1, getattr(how, rows), width])
 
     arguments = []
     for t, *rows in tensors:
@@ -134,10 +120,10 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
             case [rows]:
                 arguments.append(described(t, rows, full))
             case [rows, True]:
-                arguments += [described(t, rows, width) if width in used else None for width in WIDTHS]
+                arguments += [described(t, rows, *level) for level in levels] + [None] * (DEEPEST - len(levels))
     getattr(mlr_kernel_triton, name)[(n_batch * n_heads * -(-seq_len // how.tile),)](
-        *arguments, n_batch, n_heads, seq_len, **levels, NORMALIZE=normalize_levels, TILE=how.tile, STEP=how.step,
-        FULL=full, num_warps=how.warps, num_stages=how.stages, maxnreg=how.registers,
+        *arguments, n_batch, n_heads, seq_len, **constants(name, how, full, ranks, block_sizes, normalize_levels),
+        num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
 
 
@@ -166,43 +152,41 @@ def _as(t: Tensor, like: Tensor) -> Tensor:
 @torch.library.custom_op("structattn::mlr", mutates_args=())
 def mlr_op(
     q: Tensor, k: Tensor, v: Tensor,
-    ranks: Sequence[int], block_sizes: Sequence[int], scales: Sequence[float], normalize_levels: bool,
+    ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(softmax(S) V, base-2 log-sum-exp of each row); one scale a level."""
+    """(softmax(S) V, base-2 log-sum-exp of each row), with the levels' scales in q already."""
     q4, k4, v4 = map(_readable, (q, k, v))
     out, lse = torch.empty_like(v4), torch.empty(q4.shape[:-1], dtype=torch.float32, device=q.device)
-    factors = _factors(tuple(ranks), tuple(scales), q.device)
-    tensors = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out, "tile"), (lse,), (factors,)]
+    tensors = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out, "tile"), (lse,)]
     _launch("forward", tensors, q4, _full(q, v), ranks, block_sizes, normalize_levels)
     return _as(out, v), lse.view(q.shape[:-1])
 
 
 @mlr_op.register_fake
-def _(q, k, v, ranks, block_sizes, scales, normalize_levels):
+def _(q, k, v, ranks, block_sizes, normalize_levels):
     return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
 @torch.library.custom_op("structattn::mlr_backward", mutates_args=())
 def mlr_backward_op(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
-    ranks: Sequence[int], block_sizes: Sequence[int], scales: Sequence[float], normalize_levels: bool,
+    ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of q, k and v."""
     levels = (ranks, block_sizes, normalize_levels)
-    factors = _factors(tuple(ranks), tuple(scales), q.device)
     q4, k4, v4, out4, d_out4 = map(_readable, (q, k, v, out, d_out))
     dq, dk, dv, delta = map(torch.empty_like, (q4, k4, v4, lse))
     full = _full(q, v)
     parts = torch.empty(*q4.shape[:-1], full, dtype=torch.float32, device=q.device)
     rows = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out4, "tile"), (d_out4, "tile"), (lse,), (delta,)]
-    _launch("backward_rows", [*rows, (parts,), (dq, "tile"), (factors,)], q4, full, *levels)
+    _launch("backward_rows", [*rows, (parts,), (dq, "tile")], q4, full, *levels)
     keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,), (parts,)]
-    _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile"), (factors,)], q4, full, *levels)
+    _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile")], q4, full, *levels)
     return _as(dq, q), _as(dk, k), _as(dv, v)
 
 
 @mlr_backward_op.register_fake
-def _(d_out, q, k, v, out, lse, ranks, block_sizes, scales, normalize_levels):
+def _(d_out, q, k, v, out, lse, ranks, block_sizes, normalize_levels):
     return tuple(map(torch.empty_like, (q, k, v)))
 
 
@@ -214,7 +198,7 @@ def _save(ctx, inputs, output):
 
 def _gradients(ctx, d_out, _):
     q, k, v, out, lse = ctx.saved_tensors
-    return (*mlr_backward_op(d_out, q, k, v, out, lse, *ctx.levels), None, None, None, None)
+    return (*mlr_backward_op(d_out, q, k, v, out, lse, *ctx.levels), None, None, None)
 
 
 mlr_op.register_autograd(_gradients, setup_context=_save)

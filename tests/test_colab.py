@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "_build" / "colab-wheels"
-COLAB = ("torch", "numpy", "scipy", "matplotlib", "plotly", "ipywidgets", "ipykernel", "pip")
+COLAB = ("torch", "numpy", "scipy", "safetensors", "matplotlib", "plotly", "ipywidgets", "ipykernel", "pip")
 INSTALLED = {"jaxtyping", "wadler_lindig", "anywidget", "psygnal", "structattn_minimal"}
 FIGURES = {
     "image/svg+xml",
@@ -226,7 +226,7 @@ def test_set_up_never_installs_torch(set_up, colab, colab_packages):
     (colab.packages / "pip").symlink_to(colab_packages / "pip")
     bare = colab.run(set_up)
     assert colab.installed() == INSTALLED
-    assert "they are yours to install: torch numpy scipy matplotlib plotly ipywidgets" in bare.stdout
+    assert "they are yours to install: torch numpy scipy safetensors matplotlib plotly ipywidgets" in bare.stdout
 
 
 def test_wheel_holds_code_and_data(wheels, tmp_path):

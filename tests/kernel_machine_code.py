@@ -1,0 +1,96 @@
+"""Prints, for each kernel and some lists of ranks, what Triton's compiler for Hopper made of it. No GPU is needed.
+
+Of ptxas (CUDA 12.8) it is known here that it can let a loop overwrite registers which a tensor core instruction of the
+next round still reads: on an H100 the sums were wrong then. So each loop is searched for such registers. A process of
+its own, since Triton cannot compile type-checked functions.
+"""
+
+import json
+import re
+import subprocess
+import tempfile
+from itertools import accumulate
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from structattn_minimal import mlr_kernel, mlr_kernel_triton
+
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+CASES = [((32, 8, 6, 4, 4, 4, 4, 2), 1024), ((32, 16, 16), 16384), ((64,), 4096), ((32, 32, 64), 16384)]
+
+
+def compiled(name, ranks, seq_len):
+    """The kernel as the package launches it in bfloat16, default blocks, as many values as features."""
+    full = mlr_kernel.columns(sum(ranks))
+    how = mlr_kernel.LAUNCH[name, full > 64]
+    function = getattr(mlr_kernel_triton, name)
+    constants = mlr_kernel.constants(name, how, full, ranks, [seq_len >> l for l in range(len(ranks))], False)
+    of_queries, of_keys = (how.step, how.tile) if name == "backward_columns" else (how.tile, how.step)
+
+    def described(rows, width=full):
+        return f"tensordesc<bf16[1, 1, {rows}, {width}]>"
+
+    types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(("LSE", "DELTA", "PARTS"), "*fp32")
+    types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
+    types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
+    for level, prefix in enumerate(accumulate(ranks), 1):
+        types[f"Q{level}"] = described(of_queries, mlr_kernel.columns(prefix))
+        types[f"K{level}"] = described(of_keys, mlr_kernel.columns(prefix))
+    names = function.arg_names
+    signature = {argument: types.get(argument, "constexpr") for argument in names}
+    values = {(names.index(a),): constants.get(a) for a in names if signature[a] == "constexpr"}
+    aligned = [at for at, a in enumerate(names) if a == "seq_len" or signature[a].startswith("*")]
+    source = ASTSource(function, signature, values, {(at,): [["tt.divisibility", 16]] for at in aligned})
+    options = {"num_warps": how.warps, "num_stages": how.stages}
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+def run(tool, option, kernel):
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        return subprocess.run([TOOLS / tool, option, file.name], capture_output=True, text=True, check=True).stdout
+
+
+def written(instruction):
+    """The registers that an instruction writes."""
+    words = re.match(r"(?:@!?U?P\d+ )?([A-Z0-9_.]+) R(\d+)\b", instruction)
+    if not words or words[1].startswith(("ST", "RED", "SYNCS", "U", "R2UR")):
+        return set()
+    n = 4 if ".128" in words[1] else 2 if re.search(r"\.64|WIDE|CS2R", words[1]) else 1
+    if products := re.match(r"HGMMA\.64x(\d+)x16", words[1]):
+        n = int(products[1]) // 2
+    return set(range(int(words[2]), int(words[2]) + n))
+
+
+def overwritten(disassembly):
+    """For each loop with tensor core instructions: registers that they read from the round before and it overwrites."""
+    lines = [re.sub(r"/\*[0-9a-f]+\*/", "", line).strip() for line in disassembly.splitlines()]
+    places = {line[:-1]: at for at, line in enumerate(lines) if re.fullmatch(r"\.L_x_\d+:", line)}
+    loops = []
+    for end, line in enumerate(lines):
+        target = re.search(r"BRA `\((\.L_x_\d+)\)", line)
+        start = places.get(target[1], end) if target else end
+        body = lines[start:end]
+        if not any("HGMMA" in one for one in body) or any(one.startswith("EXIT") for one in body):
+            continue  # no loop: a branch back from where waiting goes on, behind the kernel's end
+        writes, bad = [written(one) for one in body], set()
+        for at, one in enumerate(body):
+            if read := re.search(r"HGMMA\S* R\d+, R(\d+), gdesc", one):
+                first = int(read[1])
+                from_before = set(range(first, first + 4)).difference(*writes[:at])
+                bad |= from_before & set().union(*writes[at + 1 :])
+        loops.append(sorted(bad))
+    return loops
+
+
+if __name__ == "__main__":
+    for ranks, seq_len in CASES:
+        for name in ("forward", "backward_rows", "backward_columns"):
+            kernel = compiled(name, ranks, seq_len)
+            stack = int(re.findall(r"STACK:(\d+)", run("cuobjdump", "--dump-resource-usage", kernel))[-1])
+            row = {"kernel": name, "ranks": ranks, "shared": kernel.metadata.shared, "stack": stack}
+            print(json.dumps(row | {"loops": overwritten(run("nvdisasm", "-c", kernel))}), flush=True)
