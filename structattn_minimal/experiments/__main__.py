@@ -5,6 +5,7 @@ written anew after every call. It can be killed at any time, and goes on with --
 """
 
 import argparse
+import re
 import sys
 from math import inf
 from pathlib import Path
@@ -45,12 +46,10 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
     if str(args.device).startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch {torch.__version__} sees no GPU here")
-    try:
-        args.shard = tuple(int(part) for part in args.shard.split("/"))
-        if not 0 <= args.shard[0] < args.shard[1]:
-            raise ValueError
-    except (ValueError, IndexError):
+    shard = re.fullmatch(r"(\d+)/(\d+)", args.shard)
+    if not shard or int(shard[1]) >= int(shard[2]):
         parser.error(f"--shard must be I/N with 0 <= I < N, got {args.shard}")
+    args.shard = int(shard[1]), int(shard[2])
     return args
 
 

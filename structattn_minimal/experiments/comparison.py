@@ -68,7 +68,7 @@ class Run:
             d_in=preset.d,
             d_out=1,
             attention=scorer.attention,
-            attention_options=scorer.options(self.width),
+            attention_options=scorer.options(self.width) | {"qk_norm": preset.qk_norm},
         )
 
     def finished(self) -> dict | None:
@@ -350,7 +350,8 @@ def run_all(
         if distributed.agree(int(perf_counter() >= until))[0]:
             return False
         progress = Progress(say)
-        torch.compiler.reset()  # a process remembers only a few shapes
+        if device.type == "cuda":
+            torch.compiler.reset()  # it remembers only a few shapes
         try:
             results = execute(run, device=device, until=until, every=every, progress=progress)
         except (OSError, ValueError):  # the disk, or a checkpoint: for the user to mend

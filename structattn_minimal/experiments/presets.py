@@ -41,6 +41,8 @@ class Comparison:
         curriculum: the share of the steps until all d dimensions are in use.
         rates: at width 64; muP carries them to the others (`mup.rate_factors`).
         seeds: of the models that are reported. None: the sweep itself is what is wanted.
+        qk_norm: off, since a LayerNorm over the few features of a narrow head, or of one level of MLR, leaves little of
+            them: nothing at all of one feature, and of two their order.
         precision: of matrix products on a GPU, "float32", "tf32" or "bf16"; a CPU takes float32.
         fresh: prompts on which the models are evaluated.
     """
@@ -53,9 +55,10 @@ class Comparison:
     layers: int = 6
     curriculum: float = 0.4
     warmup: float = 0.05
-    rates: tuple[float, ...] = (2.5e-3, 6e-3, 1.5e-2)
+    rates: tuple[float, ...] = (1.5e-3, 3e-3, 6e-3)
     sweep_seed: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
+    qk_norm: bool = False
     precision: str = "bf16"
     fresh: int = 4096
 
@@ -100,5 +103,5 @@ COMPARISONS = {
     ),
     # seconds: one of everything, for tests and for a first look at a GPU
     "icl-micro": MICRO,
-    "icl-smoke": replace(ICL_16, widths=(64,), steps=60, rates=(3e-3, 6e-3, 1.2e-2), fresh=512),
+    "icl-smoke": replace(ICL_16, widths=(64,), steps=60, fresh=512),
 }

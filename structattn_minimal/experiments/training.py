@@ -186,7 +186,7 @@ class Training:
     def load(self, state: dict[str, Tensor]) -> None:
         """Copy a state into place, where a captured graph finds it. Raises `ValueError` if a shape differs."""
         own = self.state
-        for name in own.keys() | state.keys():
+        for name in sorted(own.keys() | state.keys()):
             shapes = [tuple(s[name].shape) if name in s else None for s in (own, state)]
             if shapes[0] != shapes[1]:
                 raise ValueError(f"{name} must have shape {shapes[0]}, got {shapes[1]}")
