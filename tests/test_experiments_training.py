@@ -144,7 +144,6 @@ def test_a_compiled_block_and_step_agree_with_eager(unchecked, monkeypatch):
     monkeypatch.setattr(torch, "compile", whole)
     eager, compiled = begin(), begin()
     compiled.population.compile()
-    compiled.draw = torch.compile(compiled.draw, dynamic=False)
     for one in (eager, compiled):
         one.advance(5)
     torch.testing.assert_close(compiled.curves[:5], eager.curves[:5], atol=1e-4, rtol=1e-4)

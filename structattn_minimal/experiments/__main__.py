@@ -36,6 +36,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     group.add_argument("--minutes", type=float, default=inf, help="stop, with a checkpoint, after so many")
     group.add_argument("--only", default="", metavar="PART", help="runs whose name contains this, such as btt or D64")
     group.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th run from the I-th: one of N processes")
+    group.add_argument(
+        "--no-compile", action="store_true", help="capture the step on a GPU as it is: slower, ready sooner"
+    )
     group.add_argument("--collect", action="store_true", help="run nothing; write the record of what --out holds")
     group.add_argument("--record", help="where the record goes, in place of OUT/record.json")
     args = parser.parse_args(words)
@@ -84,6 +87,7 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
                 device=device,
                 resume=args.resume,
                 until=began + 60 * args.minutes,
+                compile=not args.no_compile,
                 only=args.only,
                 shard=args.shard,
                 say=lambda line: print(line, flush=True),

@@ -98,7 +98,7 @@ def runs(preset: Comparison, folder: Path) -> list[Run]:
 # One run
 
 
-def build(run: Run, rates: list[float], seeds: list[int], device: torch.device) -> Training:
+def build(run: Run, rates: list[float], seeds: list[int], device: torch.device, compile: bool = True) -> Training:
     """The models of one population, one for each rate and seed, and their training."""
     preset, gpu = run.preset, device.type == "cuda"
     models = [drawn(run.config, seed) for seed in seeds]
@@ -116,11 +116,17 @@ def build(run: Run, rates: list[float], seeds: list[int], device: torch.device) 
         return interleave(x, y), y
 
     schedule = [warmup_cosine(step, preset.steps, preset.warmup) for step in steps]
-    return Training(population, seeds, draw, squared_errors, schedule, n_curves=2, fast=gpu)
+    return Training(population, seeds, draw, squared_errors, schedule, n_curves=2, fast=gpu, compile=compile)
 
 
 def execute(
-    run: Run, *, device: torch.device, until: float = inf, every: float = 60.0, progress: Progress
+    run: Run,
+    *,
+    device: torch.device,
+    until: float = inf,
+    every: float = 60.0,
+    compile: bool = True,
+    progress: Progress,
 ) -> dict | None:
     """Take up the run where its checkpoint is, or begin it; its results, or None if the time was up before the end."""
     preset, began = run.preset, perf_counter()
@@ -136,7 +142,7 @@ def execute(
 
     def stage(rates: list[float], seeds: list[int]) -> list[dict] | None:
         nonlocal training, tensors
-        fresh = build(run, rates, seeds, device)
+        fresh = build(run, rates, seeds, device, compile)
         if training is not None and len(rates) == len(training.population):
             training.load(fresh.state)  # what is compiled and captured serves again
         else:
@@ -183,6 +189,7 @@ def timing(training: Training) -> dict:
         "models_at_once": models,
         "seconds_a_step": number(a_step),
         "seconds_a_model": number(a_step * len(training.schedule) / models),
+        "setup_seconds": round(training.setup_seconds, 1),
         "step": training.how,
         "notes": training.notes,
     }
@@ -323,6 +330,7 @@ def run_all(
     resume: bool = False,
     until: float = inf,
     every: float = 60.0,
+    compile: bool = True,
     only: str = "",
     shard: tuple[int, int] = (0, 1),
     say: Callable[[str], None] = print,
@@ -353,7 +361,7 @@ def run_all(
         if device.type == "cuda":
             torch.compiler.reset()  # it remembers only a few shapes
         try:
-            results = execute(run, device=device, until=until, every=every, progress=progress)
+            results = execute(run, device=device, until=until, every=every, compile=compile, progress=progress)
         except (OSError, ValueError):  # the disk, or a checkpoint: for the user to mend
             raise
         except Exception as error:
@@ -368,7 +376,13 @@ def run_all(
             write_json(run.results, results)
             if results["status"] == "finished":
                 delete_checkpoint(run.checkpoint)
-                say(f"{run.name}: last-point error {results['last']} at rate {results['best_rate']}")
+                say(
+                    f"{run.name}: last-point error {results['last']} at rate {results['best_rate']}; "
+                    f"{results['seconds_a_step']} s a step of {results['models_at_once']} models ({results['step']}), "
+                    f"{results['setup_seconds']} s to set up, {results['wall_seconds']} s in all"
+                )
+                for note in results["notes"]:
+                    say(note)
     return complete
 
 

@@ -154,8 +154,8 @@ class Training:
             depends on these alone (`counter`). Of several processes, each draws its share.
         losses: (outputs, targets) -> (curves, models); the first is the one to train on.
         schedule: the rate of each step over its peak.
-        fast: compile the step and capture it in a CUDA graph, on a GPU. Where that fails, `notes` says why and the step
-            runs as it is.
+        fast: compile the step (unless `compile` is off) and capture it in a CUDA graph, on a GPU. Where that fails,
+            `notes` says why and the step runs as it is.
     """
 
     warm_up = 3  # steps before the capture: torch.compile and cuBLAS settle in
@@ -170,14 +170,16 @@ class Training:
         *,
         n_curves: int = 1,
         fast: bool = False,
+        compile: bool = True,
     ):
         device = population.theta.device
         self.population, self.draw, self.losses = population, draw, losses
         self.schedule = torch.tensor(schedule, device=device)
         self.seeds = torch.tensor(seeds, device=device)
         self.curves = torch.full((len(schedule), n_curves, len(population)), torch.nan, device=device)
-        self.done, self.seconds, self.timed_steps, self.notes = 0, 0.0, 0, []
-        self.fast, self._step, self._graph = fast, self._one_step, None
+        self.done, self.notes = 0, []
+        self.seconds, self.timed_steps, self.setup_seconds = 0.0, 0, 0.0
+        self.fast, self.compiled, self._step, self._graph = fast, fast and compile, self._one_step, None
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -202,10 +204,8 @@ class Training:
     @property
     def how(self) -> str:
         """How steps are taken."""
-        compiled = (
-            "compiled" if self.fast and not any(note.startswith("not compiled") for note in self.notes) else "eager"
-        )
-        return f"{compiled}, one CUDA graph" if self._graph else compiled
+        kind = "compiled" if self.compiled else "eager"
+        return f"{kind}, one CUDA graph" if self._graph else kind
 
     def advance(self, steps: int) -> None:
         """Take `steps` steps; the host does not wait for them."""
@@ -229,24 +229,25 @@ class Training:
         population.step(losses[0], self.schedule.index_select(0, population.steps))
 
     def _prepare(self) -> None:
-        """Compile, take the first steps, and capture one more, which is replayed from then on.
+        """Compile the models and Adam, take the first steps, and capture one more, which is replayed from then on.
 
-        The warm-up steps count: whatever fails, each step is taken exactly once.
+        The draw is captured as it is: integers that overflow are no business for a compiler. The warm-up steps count: whatever fails, each step is taken exactly once.
         """
         before = {name: tensor.clone() for name, tensor in self.state.items()}
-        draw, losses = self.draw, self.losses
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             try:
-                self.population.compile()
-                self.draw = torch.compile(draw, dynamic=False)
+                if self.compiled:
+                    self.population.compile()
                 for _ in range(self.warm_up):
                     self._one_step()
             except Exception as error:
+                if not self.compiled:
+                    raise
+                self.compiled = False
                 self.notes.append(f"not compiled: {first_line(error)}")
                 self.population._run_block, self.population._adam = run_module, adam
-                self.draw, self.losses = draw, losses
                 self.load(before)
                 for _ in range(self.warm_up):
                     self._one_step()
@@ -289,10 +290,11 @@ def fit(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             took = perf_counter() - now
-            if not first:  # it compiles
+            if first:  # it compiles and captures
+                training.setup_seconds, first = training.setup_seconds + took, False
+            else:
                 training.seconds, training.timed_steps = training.seconds + took, training.timed_steps + steps
-            first = False
-            chunk = max(1, min(2 * chunk, int(chunk * 0.5 / took)))
+                chunk = max(1, min(2 * chunk, int(chunk * 0.5 / took)))
             if report:
                 report(training)
             if save and perf_counter() - saved >= every:
