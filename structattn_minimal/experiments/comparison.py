@@ -163,12 +163,14 @@ def execute(
         done = fit(training, until=until, report=progress.report, save=save, every=every)
         return summaries(training, rates, seeds, fresh_prompts(preset, device)) if done else None
 
-    if words["stage"] == "sweep":
+    if words["stage"] == "sweep" and len(preset.rates) == 1 and preset.seeds:
+        words |= {"stage": "seeds", "swept": []}
+    elif words["stage"] == "sweep":
         swept = stage(list(preset.rates), [preset.sweep_seed] * len(preset.rates))
         if swept is None:
             return None
         words |= {"stage": "seeds", "swept": swept}
-    rate = best_rate(words["swept"])
+    rate = best_rate(words["swept"], preset)
     seeds = []
     if preset.seeds and rate is not None:
         seeds = stage([rate] * len(preset.seeds), list(preset.seeds))
@@ -262,14 +264,16 @@ def number(value: float) -> float | None:
     return float(f"{value:.4g}") if isfinite(value) else None
 
 
-def best_rate(swept: list[dict]) -> float | None:
+def best_rate(swept: list[dict], preset: Comparison) -> float | None:
     """The rate with the lowest error on fresh prompts; None if all diverged."""
+    if not swept:
+        return preset.rates[0]
     whole = [model for model in swept if model["last"] is not None]
     return min(whole, key=lambda model: model["last"])["rate"] if whole else None
 
 
 def outcome(swept: list[dict], seeds: list[dict], preset: Comparison) -> dict:
-    rate, last = best_rate(swept), [model["last"] for model in seeds if model["last"] is not None]
+    rate, last = best_rate(swept, preset), [model["last"] for model in seeds if model["last"] is not None]
     return {
         "status": "finished",
         "best_rate": rate,

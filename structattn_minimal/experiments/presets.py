@@ -32,7 +32,7 @@ SCORERS = {
 @dataclass(frozen=True)
 class Comparison:
     """Every method at every width, with the same care for each: `rates` are tried on `sweep_seed`, all for the whole
-    training; the best one trains `seeds`, which the choice has not seen.
+    training; the best one trains `seeds`, which the choice has not seen. A single rate needs no trial.
 
     Args:
         d: dimension of the inputs. There are 2d pairs in a prompt, so 4d tokens.
@@ -99,7 +99,7 @@ COMPARISONS = {
     ),
     # a comparison to watch on a processor
     "icl-live": Comparison(
-        d=3, widths=(16,), steps=600, batch=32, methods=("standard", "btt"), layers=2, rates=(1.2e-2,), seeds=(0,)
+        d=3, widths=(16,), steps=1500, batch=64, methods=("standard", "btt"), layers=3, rates=(3e-3,), seeds=(0,)
     ),
     # seconds: one of everything, for tests and for a first look at a GPU
     "icl-micro": MICRO,

@@ -231,7 +231,8 @@ class Training:
     def _prepare(self) -> None:
         """Compile the models and Adam, take the first steps, and capture one more, which is replayed from then on.
 
-        The draw is captured as it is: integers that overflow are no business for a compiler. The warm-up steps count: whatever fails, each step is taken exactly once.
+        The draw is captured as it is: integers that overflow are no business for a compiler. The warm-up steps count:
+        whatever fails, each step is taken exactly once.
         """
         before = {name: tensor.clone() for name, tensor in self.state.items()}
         stream = torch.cuda.Stream()
