@@ -9,6 +9,7 @@ from time import perf_counter
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from structattn_minimal.experiments import comparison
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
@@ -67,6 +68,30 @@ def test_a_step_says_nothing_to_the_host(method):
         one.curves[0, 0, 0].item()
     with pytest.raises(AssertionError, match="cannot be captured"), HostTalk():
         torch.tensor([1.0, 2.0])
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses tensors that come from the host; a number beside a tensor is none, but arithmetic takes it as one."""
+
+    arithmetic = ("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        of_host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+        numbers = all(tensor.ndim == 0 for tensor in of_host) and any(name in str(func) for name in self.arithmetic)
+        assert not of_host or len(of_host) == len(tensors) or numbers, f"{func} takes {of_host} from the host"
+        return result
+
+
+@each_method
+def test_a_step_stays_on_its_device(method, monkeypatch, unchecked):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: nullcontext())  # which does not know this device
+    one = begin(method, device=torch.device("meta"))
+    with OneDevice():
+        one._one_step()
+    with pytest.raises(AssertionError, match="from the host"), OneDevice():
+        torch.zeros(2).to("meta")
 
 
 @pytest.mark.parametrize("bad", [nan, inf])

@@ -44,8 +44,8 @@ def scaled(
     x: Float[Tensor, "*batch pairs d"], w: Float[Tensor, "*batch d 1"], active: int | Int[Tensor, "1"]
 ) -> tuple[Float[Tensor, "*batch pairs d"], Float[Tensor, "*batch pairs"]]:
     """Prompts from standard normal numbers. `active` may be a tensor, which a GPU can read without the host."""
-    kept = torch.arange(x.shape[-1], device=x.device) < active
-    x = torch.where(kept, x * active**-0.5, 0)
+    unused = torch.arange(x.shape[-1], device=x.device) >= active
+    x = (x * active**-0.5).masked_fill(unused, 0)
     return x, (x @ w).squeeze(-1)
 
 

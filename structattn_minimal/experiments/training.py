@@ -124,13 +124,13 @@ def adam(theta, mean, square, steps, alive, rates, gradient, rate) -> None:
     first, second = Population.betas
     norm = gradient.norm(dim=1)
     alive &= norm.isfinite()
-    gradient = torch.where(alive[:, None], gradient * (Population.clip / norm).clamp(max=1)[:, None], 0)
+    gradient = (gradient * (Population.clip / norm).clamp(max=1)[:, None]).masked_fill(~alive[:, None], 0)
     steps += 1
     mean.lerp_(gradient, 1 - first)
     square.lerp_(gradient.square(), 1 - second)
     unbias = [(1 - beta ** steps.double()).to(theta.dtype) for beta in (first, second)]
     change = rate * rates * (mean / unbias[0]) / ((square / unbias[1]).sqrt() + Population.eps)
-    theta -= torch.where(alive[:, None], change, 0)
+    theta -= change.masked_fill(~alive[:, None], 0)
 
 
 def warmup_cosine(step: int, steps: int, warmup: float = 0.15) -> float:
@@ -224,7 +224,7 @@ class Training:
         population = self.population
         inputs, targets = self.draw(self.seeds, population.steps)
         losses = self.losses(population(inputs), targets)
-        kept = torch.where(population.alive, average(losses.detach().clone()), torch.nan)
+        kept = average(losses.detach().clone()).masked_fill(~population.alive, torch.nan)
         self.curves.index_copy_(0, population.steps, kept[None].to(self.curves.dtype))
         population.step(losses[0], self.schedule.index_select(0, population.steps))
 
