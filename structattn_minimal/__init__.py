@@ -2,8 +2,9 @@
 
 The file list tells the story, lower rooms first: `partition` (who shares a block), `matrices` and `mlbtc` (structured
 matrices and the family that holds them), `mlr` (attention whose rank falls with distance), `window`, `costs`,
-`attention` and its kinds, `cache` (what a decoder holds), `transformer`. Reference: Kuang, Amsel, Lotfi, Qiu,
-Potapczynski, Wilson, "Customizing the Inductive Biases of Softmax Attention using Structured Matrices", ICML 2025.
+`attention` and its kinds, `cache` (what a decoder holds), `cuda_graph` (a step in one launch), `transformer`.
+Reference: Kuang, Amsel, Lotfi, Qiu, Potapczynski, Wilson, "Customizing the Inductive Biases of Softmax Attention using
+Structured Matrices", ICML 2025.
 """
 
 from .attention import Attention, StandardAttention

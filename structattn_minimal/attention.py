@@ -65,11 +65,17 @@ def dot_products(
     return (rows @ k.mT).unflatten(2, (-1, q.shape[2])).flatten(1, 2)
 
 
+def repeat_columns(x: Float[Tensor, "*rows slots"], columns: int) -> Float[Tensor, "*rows columns"]:
+    """The slots of a ring laid out again and again: column c has what slot c mod slots has."""
+    slots = x.shape[-1]
+    return x if columns == slots else x.repeat(*[1] * (x.ndim - 1), -(-columns // slots))[..., :columns]
+
+
 class Attention(nn.Module):
     """What all kinds share. x: (B, T, D) -> (B, T, D). A kind supplies queries and keys, and may change how they meet.
 
     `forward` looks at all tokens at once; `AttentionCache` takes the same steps for new tokens after others: project,
-    `dot_products` a key group, `maps`, softmax, values, output.
+    `dot_products` a key group, `maps` or `newest_maps`, softmax, values, output.
 
     Args:
         d_model: the width D.
@@ -137,6 +143,16 @@ class Attention(nn.Module):
     ) -> list[Tensor]:
         """Logits from the dot products of each key group, -inf where masked: one map a head for each softmax."""
         return [products[0].masked_fill(~self.visible(q_pos, k_pos), -inf)]
+
+    def newest_maps(self, products: list[Tensor], lengths: Int[Tensor, " batch"]) -> list[Tensor]:
+        """`maps` of the newest token of each row against rings that hold it too, `lengths` tokens having come.
+
+        products: (B, H, 1, slots) a key group, by slot of its ring. The maps go by slot of the longest ring. A ring of
+        one group has dropped what its newest token does not see, so that all that was written counts. May overwrite
+        `products`.
+        """
+        slot = torch.arange(products[0].shape[-1], device=lengths.device)
+        return [products[0].masked_fill_((slot >= lengths[:, None])[:, None, None], -inf)]
 
     def visible(
         self, q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"]

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from math import inf
 from typing import NoReturn
 
-from torch.nn.functional import scaled_dot_product_attention
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from .attention import KeyGroup, StandardAttention, head_ranks
+from .attention import KeyGroup, StandardAttention, head_ranks, repeat_columns
 from .checks import positive_int, require
 from .mlr import add_levels, check_backend, check_level_scales, mlr_attention, scales_of_levels
 from .partition import halving_block_sizes, same_block
@@ -69,6 +72,13 @@ class GlobalSlidingWindowAttention(StandardAttention):
             for part, window in zip(products, windows, strict=True)
         ]
 
+    def newest_maps(self, products, lengths):
+        everywhere, near = products
+        position = torch.arange(everywhere.shape[-1], device=lengths.device)  # of a slot: the long ring never turns
+        products = [everywhere, repeat_columns(near, len(position))]
+        q_pos = (lengths - 1)[:, None, None]
+        return self.maps(products, q_pos, position.expand(*q_pos.shape[:2], -1))
+
     def attend(self, q, k, v):
         (q_global, q_near), (k_global, k_near) = self.split_queries(q), self.split_keys(k)
         everywhere = scaled_dot_product_attention(q_global, k_global, v, is_causal=self.causal, scale=1.0)
@@ -84,6 +94,20 @@ class GlobalSlidingWindowAttention(StandardAttention):
 
     def value_macs(self, seq_len: int) -> int:
         return (seq_len**2 + windowed_pairs(seq_len, self.window, self.causal)) * self.d_model
+
+
+def add_to_half(
+    block: Float[Tensor, "batch heads one slots"],
+    half: Float[Tensor, "batch heads one half"],
+    at: Float[Tensor, "batch one one two one"],
+) -> Float[Tensor, "batch heads one slots"]:
+    """`block` plus `half`, added to its first or its second half, whichever of the two `at` is 1 and not 0.
+
+    Where the capacity cuts a block short, `block` is shorter than two halves.
+    """
+    slots, size = block.shape[-1], half.shape[-1]
+    whole = block if slots == 2 * size else pad(block, (0, 2 * size - slots))
+    return torch.addcmul(whole.unflatten(-1, (2, size)), at, half[..., None, :]).flatten(-2)[..., :slots]
 
 
 class MLRAttention(StandardAttention):
@@ -118,6 +142,7 @@ class MLRAttention(StandardAttention):
         check_backend(backend)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
         self.ranks, self.context, self.block_sizes = ranks, context, block_sizes
+        self.normalize_levels = normalize_levels
         self.options = {
             "ranks": self.ranks,
             "block_sizes": self.block_sizes,
@@ -135,8 +160,21 @@ class MLRAttention(StandardAttention):
     def maps(self, products, q_pos, k_pos):
         sizes = self.block_sizes[1:]  # level 1 is shared by all
         finer = ((same_block(q_pos, k_pos, size), part) for size, part in zip(sizes, products[1:], strict=True))
-        scores = add_levels(products[0], 1, finer, self.options["normalize_levels"])
+        scores = add_levels(products[0], 1, finer, self.normalize_levels)
         return super().maps([scores], q_pos, k_pos)
+
+    def newest_maps(self, products, lengths):
+        """From the finest level up, the scores of a block join those of the block around it."""
+        level = torch.arange(1, len(self.ranks), device=lengths.device)
+        half = ((lengths - 1)[:, None] << level) // self.context % 2  # (B, L - 1): which half of the block above
+        at_half = torch.stack((1 - half, half), dim=-1).to(products[0].dtype)[:, :, None, None, :, None]
+        scores = products[-1]
+        shared = torch.ones_like(scores[:, :1]) if self.normalize_levels else 1  # levels, with each token
+        for coarser, at in zip(reversed(products[:-1]), reversed(at_half.unbind(1)), strict=True):
+            scores = add_to_half(coarser, scores, at)
+            if self.normalize_levels:
+                shared = add_to_half(torch.ones_like(coarser[:, :1]), shared, at)
+        return super().newest_maps([scores / shared if self.normalize_levels else scores], lengths)
 
     def attend(self, q, k, v):
         return mlr_attention(q, k, v, **self.options, backend=self.backend)

@@ -5,8 +5,9 @@ rings as long as the sequence; a window of w needs w + 1 slots. MLR attention ne
 block alone: S_l = T / 2^(l-1) slots, slot t mod S_l, of which (t mod S_l) + 1 are valid. When a block starts, its
 tokens overwrite the block before it, and what is left of that is masked since it lies in another block.
 
-New tokens meet the rings as they were and each other, and are stored afterwards, so any number of them may come at
-once. All shapes are fixed and positions are tensors: a step of one token can be captured in a CUDA graph.
+A chunk of new tokens meets the rings as they were and itself, and is stored afterwards. One new token a row is stored
+first, for what it overwrites it cannot see, and then meets the rings alone: the step that a decoder takes most. All
+shapes are fixed, positions are tensors, and buffers are written in place, so that a CUDA graph can hold that step.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .attention import Attention, dot_products
+from .attention import Attention, dot_products, repeat_columns
 from .checks import positive_int, require
 
 FUTURE = 2**62  # the position of a slot that holds nothing: a causal mask hides it
@@ -50,11 +51,15 @@ class Ring:
         is_fresh = (position >= before[:, None])[:, :, None, None]
         self.buffer[row, :, slot] = torch.where(is_fresh, fresh.to(self.buffer.dtype), self.buffer[row, :, slot])
 
-    def spread(self, per_slot: Float[Tensor, "batch heads seq slots"], columns: int) -> Tensor:
-        """What belongs to slot s, at each column that is s modulo the slots: (B, heads, seq, columns)."""
-        if columns == self.slots:
-            return per_slot
-        return per_slot.repeat(1, 1, 1, -(-columns // self.slots))[..., :columns]
+    def put(self, new: Float[Tensor, "batch heads one features"], slot: Int[Tensor, " batch"]) -> None:
+        """`store` for one new token in every row, where its slot is known."""
+        self.buffer.scatter_(2, slot[:, None, None, None].expand_as(new), new.to(self.buffer.dtype))
+
+
+def add_softmaxes(maps: list[Tensor]) -> Tensor:
+    """Attention weights: the softmax of each map, added up."""
+    first, *others = [scores.softmax(-1) for scores in maps]
+    return sum(others, first)
 
 
 class AttentionCache:
@@ -91,7 +96,8 @@ class AttentionCache:
         self.keys = [ring(group.heads, group.slots, group.features) for group in groups]
         self.values = ring(attention.n_heads, max(group.slots for group in groups), attention.head_dim)
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=like.device)
-        self._lengths = [0] * batch_size  # the same on the host, so that a check waits for no GPU
+        self._slots = torch.tensor([ring.slots for ring in [*self.keys, self.values]], device=like.device)
+        self._lengths = [0] * batch_size  # as `lengths`, on the host, so that a check waits for no GPU
 
     @property
     def elements(self) -> int:
@@ -109,18 +115,35 @@ class AttentionCache:
                 Default: all.
 
         An empty cache runs the layer's own forward pass; otherwise n new tokens make n (slots + n) scores a head, so
-        a long prompt in chunks costs less memory. In a CUDA graph only the capture checks the capacity.
+        a long prompt in chunks costs less memory, and one token makes a score a slot. In a CUDA graph only the capture
+        checks the capacity.
 
         Raises:
             ValueError: if a row would outgrow `capacity`, or an argument does not fit.
         """
         after = self._check(x, counts)
         q, k, v = self.attention.queries_keys_values(x)
-        attend = self._attend if any(self._lengths) else self.attention.attend
-        heads = attend(q, k, v)  # (B, H, n, r)
-        self._store(k, v, x.shape[1] if counts is None else torch.tensor(list(counts), device=x.device))
+        if x.shape[1] == 1 and counts is None:
+            heads = self._step(q, k, v)
+        else:
+            attend = self._attend if any(self._lengths) else self.attention.attend
+            heads = attend(q, k, v)  # (B, H, n, r)
+            self._store(k, v, x.shape[1] if counts is None else torch.tensor(list(counts), device=x.device))
         self._lengths = after
         return self.attention.merge_heads(heads)
+
+    def _step(self, q, k, v):
+        """Store one token a row, then let it look at all that the rings hold."""
+        slots = (self.lengths[:, None] % self._slots).unbind(1)  # a launch for all rings
+        for (ring, new), slot in zip(self._each_ring(k, v), slots, strict=True):
+            ring.put(new, slot)
+        self.lengths += 1  # in place, where a CUDA graph finds it
+        products = [
+            dot_products(q, ring.buffer) for ring, q in zip(self.keys, self.attention.split_queries(q), strict=True)
+        ]
+        maps = self.attention.newest_maps(products, self.lengths)
+        weights = add_softmaxes(maps)  # (B, H, 1, slots)
+        return weights @ self.values.buffer
 
     def _attend(self, q, k, v):
         """Like `Attention.attend`, against what the rings hold and the new tokens."""
@@ -128,18 +151,22 @@ class AttentionCache:
         q_pos = self.lengths[:, None] + torch.arange(q.shape[2], device=q.device)  # (B, n)
         k_pos = torch.cat([self.values.positions(self.lengths), q_pos], dim=1)  # (B, slots + n)
         products = [
-            torch.cat([ring.spread(dot_products(q, ring.buffer), slots), dot_products(q, k)], dim=-1)
+            torch.cat([repeat_columns(dot_products(q, ring.buffer), slots), dot_products(q, k)], dim=-1)
             for ring, q, k in zip(self.keys, self.attention.split_queries(q), self.attention.split_keys(k), strict=True)
         ]  # a value's ring never turns while a shorter one of its keys does, so slots repeat along it
         maps = self.attention.maps(products, q_pos[:, None], k_pos[:, None])
-        weights = sum(scores.softmax(-1) for scores in maps)  # (B, H, n, slots + n)
+        weights = add_softmaxes(maps)  # (B, H, n, slots + n)
         return weights[..., :slots] @ self.values.buffer + weights[..., slots:] @ v
 
     def _store(self, k, v, counts):
         after = self.lengths + counts
-        for ring, new in zip([*self.keys, self.values], [*self.attention.split_keys(k), v], strict=True):
+        for ring, new in self._each_ring(k, v):
             ring.store(new, self.lengths, after)
-        self.lengths.copy_(after)  # in place, where a CUDA graph finds it
+        self.lengths.copy_(after)
+
+    def _each_ring(self, k, v):
+        """Every ring, and what new tokens put into it."""
+        return zip([*self.keys, self.values], [*self.attention.split_keys(k), v], strict=True)
 
     def _check(self, x, counts):
         """The lengths of the rows after x, if all fits."""

@@ -15,6 +15,7 @@ from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
 from .cache import AttentionCache
 from .checks import positive_int, require, shape_of
+from .cuda_graph import captured
 
 ATTENTION_KINDS = {
     "standard": StandardAttention,
@@ -182,13 +183,21 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, tokens: Int[Tensor, "batch seq"], max_new_tokens: int, *, temperature: float = 1.0, generator=None
+        self,
+        tokens: Int[Tensor, "batch seq"],
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        cuda_graph: bool = True,
     ) -> Int[Tensor, "batch longer"]:
         """`tokens` continued by `max_new_tokens` samples from softmax(logits / temperature); temperature 0 takes the
         best.
 
-        One pass over the prompt, then one token a step, with caches. Raises `ValueError` if the result would exceed
-        `context`.
+        One pass over the prompt, then one token a step, with caches. On a CUDA device the step is captured as a graph
+        once and replayed for each token, unless `cuda_graph` is False; hooks on the model then see the first steps
+        alone. Samples are drawn outside the graph, so that the tokens are the same. Raises `ValueError` if the result
+        would exceed `context`: nothing slides, for there is no learned position beyond it.
         """
         require(self.config.vocab_size is not None, "generate needs a GPT of tokens (vocab_size), this one has d_in")
         self._check(tokens, "tokens")
@@ -199,15 +208,22 @@ class GPT(nn.Module):
         require(total <= context, excess)
         fits = isinstance(temperature, Real) and temperature >= 0
         require(fits, f"temperature must be at least 0, got {temperature}")
-        caches, new = self.new_caches(tokens.shape[0], total - 1), tokens  # the last token is never looked at
-        for _ in range(max_new_tokens):
-            logits = self.extend(new, caches)[:, -1]
-            if temperature == 0:
-                new = logits.argmax(-1, keepdim=True)
-            else:
-                new = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
-            tokens = torch.cat([tokens, new], dim=1)
-        return tokens
+        caches = self.new_caches(tokens.shape[0], total - 1)  # the last token is never looked at
+        logits, token = self.extend(tokens, caches)[:, -1], tokens.new_empty(tokens.shape[0], 1)
+        drawn = []
+
+        def step():
+            return self.extend(token, caches)[:, -1]
+
+        for n in range(1, max_new_tokens + 1):
+            token.copy_(_draw(logits, temperature, generator))
+            drawn.append(token.clone())
+            if n == max_new_tokens:
+                break
+            if n == 2 and cuda_graph:  # the first step was an ordinary one, and warmed it up
+                step = captured(step, tokens.device)
+            logits = step()
+        return torch.cat([tokens, *drawn], dim=1)
 
     def _check(self, inputs, name: str = "inputs"):
         context, d_in = self.config.context, self.config.d_in
@@ -220,3 +236,10 @@ class GPT(nn.Module):
         require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
         length = inputs.shape[1]
         require(1 <= length <= context, f"{name} must hold 1 to context = {context} positions, got {length}")
+
+
+def _draw(logits: Float[Tensor, "batch vocab"], temperature: float, generator) -> Int[Tensor, "batch one"]:
+    """The best token of each row, or a sample."""
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)

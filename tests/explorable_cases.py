@@ -6,6 +6,7 @@ import math
 from structattn_minimal.viz.explorables import (
     BilinearForm,
     BTTSteps,
+    CacheRings,
     FamilyMorph,
     MatrixZoo,
     PairExplorer,
@@ -25,6 +26,7 @@ CHANGED = [
     (FamilyMorph, {"levels": [[1, 2, 4, 2], [4, 1, 1, 3]], "fill": "equal", "seed": 5, "level": 1}),
     (FamilyMorph, {"levels": [[4, 2, 2, 1]], "fill": "identity"}),
     (PairExplorer, {"tokens": 64, "kind": "gswa", "ranks": [4, 5, 1, 3], "window": 5, "i": 40, "j": 3, "shift": True}),
+    (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
 ]  # fmt: skip
 
 WRONG = [
@@ -85,4 +87,16 @@ WRONG = [
     (PairExplorer, {"j": 17}),
     (PairExplorer, {"i": 32}),
     (PairExplorer, {"kind": "mlrs"}),
+    (CacheRings, {"tokens": 48}),
+    (CacheRings, {"ranks": [8, 4, 2]}),
+    (CacheRings, {"ranks": [8, 4, 2, 17]}),
+    (CacheRings, {"arrived": 33}),
+    (CacheRings, {"tokens": 16, "follow": 3}),
+    (CacheRings, {"tokens": 16, "arrived": 3}),
+    (CacheRings, {"follow": 32}),
+    (CacheRings, {"window": 0}),
+    (CacheRings, {"tokens": 16, "arrived": 3, "follow": 3, "window": 16}),
+    (CacheRings, {"kind": "gswa"}),
+    (CacheRings, {"context": 2048}),
+    (CacheRings, {"numbers": "int8"}),
 ]  # fmt: skip

@@ -9,10 +9,12 @@ from drawing import assert_close, randn, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import CONTEXT, KINDS, D, H, layer
+from recording import recorded
 from test_transformer import OPTIONS, shaken
 
 import structattn_minimal as sa
 from structattn_minimal.cache import FUTURE, Ring
+from structattn_minimal.cuda_graph import captured
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_gpt = pytest.mark.parametrize("kind", OPTIONS)
@@ -235,22 +237,122 @@ def test_decoding_runs_in_low_precision_and_under_autocast(kind):
         assert_close(in_chunks(sa.AttentionCache(attention, 2, 9), x.float(), [4, 1]).double(), expected, 0.2)
 
 
+@each_gpt
+def test_rows_of_unequal_lengths_grow_a_token_at_a_time(kind):
+    """Each row is in another block of each level, and at another place of its rings."""
+    model, inputs, starts = shaken(kind), torch.randint(11, (4, 16)), [1, 3, 6, 8]
+    caches, expected = model.new_caches(4), model(inputs)
+    model.extend(inputs[:, :8], caches, counts=starts)
+    for n in range(8):
+        column = torch.tensor([start + n for start in starts])[:, None]
+        out = model.extend(inputs.gather(1, column), caches)
+        assert_close(out[:, 0], expected[torch.arange(4), column[:, 0]])
+
+
+# A captured step
+
+
+@each_gpt
+def test_a_step_is_the_same_operations_on_the_same_tensors_whatever_came_before(kind):
+    """What a CUDA graph needs, without a GPU: the operations of one step, run again, are the next steps."""
+    model, inputs = shaken(kind), torch.randint(11, (2, 16))
+    caches, token, expected = model.new_caches(2), inputs[:, :1].clone(), model(inputs)
+    model.extend(inputs[:, :5], caches, counts=[2, 5])
+    before = [cache.lengths.clone() for cache in caches]
+    replay = recorded(lambda: model.extend(token, caches)[:, -1])
+    for cache, lengths in zip(caches, before, strict=True):
+        assert torch.equal(cache.lengths, lengths)  # recording it did not take it
+    for n in range(11):
+        column = torch.tensor([2 + n, 5 + n])[:, None]
+        token.copy_(inputs.gather(1, column))
+        assert_close(replay(), expected[torch.arange(2), column[:, 0]])
+
+
+@each_gpt
+@pytest.mark.parametrize("temperature", [0, 0.7])
+@pytest.mark.parametrize("new", [1, 2, 3, 11])
+def test_generation_from_a_recorded_step_draws_the_same_tokens(kind, temperature, new, monkeypatch):
+    model, prompt = shaken(kind), torch.randint(11, (2, 5))
+    plain = model.generate(prompt, new, temperature=temperature, generator=torch.Generator().manual_seed(5))
+    recordings = []
+
+    def record(step, device):
+        recordings.append(device.type)
+        return recorded(step)
+
+    monkeypatch.setattr(sa.transformer, "captured", record)
+    options = {"temperature": temperature, "generator": torch.Generator().manual_seed(5)}
+    assert torch.equal(model.generate(prompt, new, **options), plain)
+    assert recordings == ["cpu"] * (new > 2)
+    model.generate(prompt, new, cuda_graph=False, **options)
+    assert recordings == ["cpu"] * (new > 2)
+
+
+def test_on_a_cpu_a_captured_step_is_the_step():
+    step = torch.zeros(1).clone
+    assert captured(step, torch.device("cpu")) is step
+
+
+def test_a_recording_refuses_a_step_that_waits_for_a_number_and_replays_a_rebound_tensor_wrongly():
+    """The stand-in has teeth: these are the two faults that a CUDA graph would punish."""
+    count = torch.zeros(3)
+    with pytest.raises(RuntimeError, match="waits for a number"):
+        recorded(lambda: count * count.sum().item())
+
+    class Rebound:
+        total = torch.zeros(())
+
+        def step(self):
+            self.total = self.total + 1
+            return self.total
+
+    replay = recorded(Rebound().step)
+    assert [replay().item() for _ in range(3)] == [1, 1, 1]  # and not 1, 2, 3
+
+
 @needs_gpu
 @each_gpt
 def test_a_step_can_be_captured_in_a_cuda_graph(kind):
     model = shaken(kind).cuda()
     inputs = torch.randint(11, (2, 16), device="cuda")
-    caches, token = model.new_caches(2), inputs[:, 4:5].clone()
+    caches, token = model.new_caches(2), inputs[:, 3:4].clone()
     expected = model(inputs)
+
+    def step():
+        return model.extend(token, caches)[:, -1]
+
     model.extend(inputs[:, :3], caches)
-    model.extend(inputs[:, 3:4], caches)  # a warm-up on the way
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = model.extend(token, caches)
+    assert_close(step().cpu(), expected[:, 3].cpu(), 1e-10)  # warms it up
+    lengths, held = caches[0].lengths.clone(), caches[0].values.buffer.clone()
+    replay = captured(step, inputs.device)
+    assert torch.equal(caches[0].lengths, lengths)
+    assert torch.equal(caches[0].values.buffer, held)
     for t in range(4, 16):
         token.copy_(inputs[:, t : t + 1])
-        graph.replay()
-        assert_close(out[:, 0].cpu(), expected[:, t].cpu(), 1e-10)
+        assert_close(replay().cpu(), expected[:, t].cpu(), 1e-10)
+
+
+@needs_gpu
+@each_gpt
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0, 0.7])
+@pytest.mark.parametrize("new", [2, 3, 11])
+def test_on_a_gpu_generation_with_and_without_a_graph_draws_the_same_tokens(kind, dtype, temperature, new):
+    model, prompt = shaken(kind).to("cuda", dtype), torch.randint(11, (3, 5), device="cuda")
+    runs = [
+        model.generate(
+            prompt,
+            new,
+            temperature=temperature,
+            generator=torch.Generator("cuda").manual_seed(5),
+            cuda_graph=cuda_graph,
+        )
+        for cuda_graph in (True, True, False)
+    ]
+    assert torch.equal(runs[0], runs[2])
+    assert torch.equal(runs[1], runs[2])
+    if temperature == 0 and dtype == torch.float64:
+        assert torch.equal(runs[0][:, 5:], model(runs[0])[:, 4:-1].argmax(-1))
 
 
 # What is refused

@@ -48,7 +48,8 @@ def executable(path: Path, script: str) -> None:
 # What the repository says about itself
 
 
-PIN = re.compile(r'(?P<name>[A-Za-z0-9._-]+)==[\w.]+(; *python_version [<>=]+ "[\d.]+")?')
+MARKER = r'\w+ [<>=]+ "[\w.]+"'
+PIN = re.compile(rf"(?P<name>[A-Za-z0-9._-]+)==[\w.]+(; {MARKER}( and {MARKER})*)?")
 
 
 def normal(name: str) -> str:

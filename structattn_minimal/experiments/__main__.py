@@ -7,6 +7,7 @@ written anew after every call. It can be killed at any time, and goes on with --
 import argparse
 import re
 import sys
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +15,7 @@ from time import perf_counter
 import torch
 
 from . import comparison, distributed, regression, text
+from .corpora import CORPORA, load
 from .presets import COMPARISONS
 from .records import write_record
 
@@ -31,6 +33,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", help="the record, a JSON file; of a comparison a folder, runs/PRESET by default")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--seeds", type=int, nargs="+", help="in place of the preset's")
+    parser.add_argument("--corpus", help=f"of text: {', '.join(CORPORA)}, or the path of a text file of your own")
     group = parser.add_argument_group("of a comparison")
     group.add_argument("--resume", action="store_true", help="go on with what --out holds")
     group.add_argument("--minutes", type=float, default=inf, help="stop, with a checkpoint, after so many")
@@ -49,6 +52,13 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
     if str(args.device).startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch {torch.__version__} sees no GPU here")
+    if args.corpus is not None:
+        if args.task != "text":
+            parser.error(f"--corpus goes with text, not with {args.task}")
+        try:
+            load(args.corpus)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
     shard = re.fullmatch(r"(\d+)/(\d+)", args.shard)
     if not shard or int(shard[1]) >= int(shard[2]):
         parser.error(f"--shard must be I/N with 0 <= I < N, got {args.shard}")
@@ -64,7 +74,9 @@ def main(words: list[str] | None = None) -> None:
     args = parse(words)
     preset = presets(args.task)[args.preset]
     if args.seeds:
-        preset = type(preset)(**{**vars(preset), "seeds": tuple(args.seeds)})
+        preset = replace(preset, seeds=tuple(args.seeds))
+    if args.corpus:
+        preset = replace(preset, corpus=args.corpus)
     command = " ".join(["python -m structattn_minimal.experiments", *(sys.argv[1:] if words is None else words)])
     if args.preset in COMPARISONS:
         compare(args, preset, command)

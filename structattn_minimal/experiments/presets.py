@@ -103,5 +103,5 @@ COMPARISONS = {
     ),
     # seconds: one of everything, for tests and for a first look at a GPU
     "icl-micro": MICRO,
-    "icl-smoke": replace(ICL_16, widths=(64,), steps=60, fresh=512),
+    "icl-smoke": replace(ICL_16, widths=(64,), steps=200, fresh=512),
 }

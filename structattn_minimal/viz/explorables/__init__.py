@@ -6,6 +6,7 @@ page without a kernel, in JupyterLab and in Colab; beside each module is its thi
 
 from .bilinear_form import BilinearForm
 from .btt_steps import BTTSteps
+from .cache_rings import CacheRings
 from .face import MIME, Explorable, module_text
 from .family_morph import FamilyMorph
 from .matrix_zoo import MatrixZoo
@@ -14,17 +15,29 @@ from .prompt_reader import PromptReader
 from .rank_budget import RankBudget
 from .rank_sphere import RankSphere
 
-FACES = (BilinearForm, RankSphere, PromptReader, MatrixZoo, BTTSteps, RankBudget, FamilyMorph, PairExplorer)
+FACES = (
+    BilinearForm,
+    RankSphere,
+    PromptReader,
+    MatrixZoo,
+    BTTSteps,
+    RankBudget,
+    FamilyMorph,
+    PairExplorer,
+    CacheRings,
+)
 
 __all__ = [
     "FACES",
     "MIME",
     "BTTSteps",
     "BilinearForm",
+    "CacheRings",
     "Explorable",
     "FamilyMorph",
     "MatrixZoo",
-    "PairExplorer", "PromptReader",
+    "PairExplorer",
+    "PromptReader",
     "RankBudget",
     "RankSphere",
     "module_text",

@@ -1,0 +1,33 @@
+"""Measure this machine: python -m structattn_minimal.bench {attention,decode} [--out RECORD.json]"""
+
+import argparse
+
+import torch
+
+from .. import mlr_kernel
+from ..experiments.records import write_record
+from . import attention, decode
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m structattn_minimal.bench", description=__doc__)
+    parser.add_argument("what", choices=["attention", "decode"])
+    parser.add_argument("--out", help="write a record there")
+    args = parser.parse_args(words)
+    if args.what == "attention":
+        if not torch.cuda.is_available():
+            parser.error("attention needs a CUDA GPU; tests/benchmarks has a script for a CPU")
+        if not mlr_kernel.TRIED:
+            parser.error("the kernel is not verified on GPUs yet: set STRUCTATTN_TRY_KERNEL=1 to time it all the same")
+    torch.manual_seed(0)
+    if args.what == "attention":
+        results = attention.measure_all()  # prints as it goes
+    else:
+        results = decode.measure_all()
+        decode.print_table(results)
+    if args.out:
+        write_record(args.out, results, command=f"{parser.prog} {args.what}", seeds=[0])
+
+
+if __name__ == "__main__":
+    main()
