@@ -114,6 +114,21 @@ def test_a_model_that_diverges_is_frozen_and_the_others_go_on(bad):
     assert ill.curves[4:, 0, 1].isnan().all()
 
 
+@each_method
+def test_bfloat16_changes_rounding_and_nothing_else(method):
+    whole, half = begin(method), begin(method)
+    half.population.bf16 = True
+    for one in (whole, half):
+        finish(one)
+    assert not torch.equal(half.curves, whole.curves)
+    torch.testing.assert_close(half.curves, whole.curves, atol=0.05, rtol=0.05)
+    assert half.population.theta.dtype == torch.float32
+    inputs, _ = whole.draw(whole.seeds, torch.tensor([0]))
+    with torch.no_grad():  # evaluation is in float32
+        half.population.theta.copy_(whole.population.theta)
+        assert torch.equal(half.population(inputs), whole.population(inputs))
+
+
 def test_all_diverged_is_the_end():
     one = begin(rates=(nan, nan))
     assert fit(one)
