@@ -121,6 +121,7 @@ class Attention(nn.Module):
         v: Float[Tensor, "batch heads seq head_dim"],
     ) -> Float[Tensor, "batch heads seq head_dim"]:
         """softmax(S) V for each head."""
+        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a norm returns float32
         return scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
 
     def key_groups(self, seq_len: int) -> tuple[KeyGroup, ...]:

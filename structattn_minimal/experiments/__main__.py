@@ -1,36 +1,122 @@
-"""Run a named experiment and write its record: python -m structattn_minimal.experiments regression --preset NAME"""
+"""Run a named experiment and write its record: python -m structattn_minimal.experiments regression --preset NAME
+
+A comparison (icl-16 and its like) is many runs. Its folder, --out, holds the files of each; `record.json` there is
+written anew after every call. It can be killed at any time, and goes on with --resume.
+"""
 
 import argparse
+import re
+import sys
 from dataclasses import replace
+from math import inf
+from pathlib import Path
+from time import perf_counter
 
-from . import regression, text
+import torch
+
+from . import comparison, distributed, regression, text
 from .corpora import CORPORA, load
+from .presets import COMPARISONS
 from .records import write_record
 
 TASKS = {"regression": regression, "text": text}
 
 
-def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m structattn_minimal.experiments", description=__doc__)
+def parse(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m structattn_minimal.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("task", choices=list(TASKS))
-    known = "; ".join(f"{name}: {', '.join(task.PRESETS)}" for name, task in TASKS.items())
-    parser.add_argument("--preset", required=True, help=known)
-    parser.add_argument("--out", required=True, help="the record, a JSON file; weights are saved beside it")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--preset", required=True, help="; ".join(f"{t}: {', '.join(presets(t))}" for t in TASKS))
+    parser.add_argument("--out", help="the record, a JSON file; of a comparison a folder, runs/PRESET by default")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the preset's")
     parser.add_argument("--corpus", help=f"of text: {', '.join(CORPORA)}, or the path of a text file of your own")
+    group = parser.add_argument_group("of a comparison")
+    group.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    group.add_argument("--minutes", type=float, default=inf, help="stop, with a checkpoint, after so many")
+    group.add_argument("--only", default="", metavar="PART", help="runs whose name contains this, such as btt or D64")
+    group.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th run from the I-th: one of N processes")
+    group.add_argument(
+        "--no-compile", action="store_true", help="capture the step on a GPU as it is: slower, ready sooner"
+    )
+    group.add_argument("--collect", action="store_true", help="run nothing; write the record of what --out holds")
+    group.add_argument("--record", help="where the record goes, in place of OUT/record.json")
     args = parser.parse_args(words)
-    task = TASKS[args.task]
-    if args.preset not in task.PRESETS:
-        parser.error(f"--preset of {args.task} must be one of {', '.join(task.PRESETS)}, got {args.preset}")
-    preset = task.PRESETS[args.preset]
+    if args.preset not in presets(args.task):
+        known = ", ".join(presets(args.task))
+        parser.error(f"--preset of {args.task} must be one of {known}, got {args.preset}")
+    if args.preset not in COMPARISONS and args.out is None:
+        parser.error(f"--out must name the record of {args.preset}, a JSON file")
+    if str(args.device).startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch {torch.__version__} sees no GPU here")
     if args.corpus is not None:
-        if task is not text:
+        if args.task != "text":
             parser.error(f"--corpus goes with text, not with {args.task}")
         try:
             load(args.corpus)
         except (ValueError, OSError) as error:
             parser.error(str(error))
+    shard = re.fullmatch(r"(\d+)/(\d+)", args.shard)
+    if not shard or int(shard[1]) >= int(shard[2]):
+        parser.error(f"--shard must be I/N with 0 <= I < N, got {args.shard}")
+    args.shard = int(shard[1]), int(shard[2])
+    return args
+
+
+def presets(task: str) -> dict:
+    return TASKS[task].PRESETS | (COMPARISONS if task == "regression" else {})
+
+
+def main(words: list[str] | None = None) -> None:
+    args = parse(words)
+    preset = presets(args.task)[args.preset]
+    if args.seeds:
+        preset = replace(preset, seeds=tuple(args.seeds))
+    if args.corpus:
         preset = replace(preset, corpus=args.corpus)
+    command = " ".join(["python -m structattn_minimal.experiments", *(sys.argv[1:] if words is None else words)])
+    if args.preset in COMPARISONS:
+        compare(args, preset, command)
+    else:
+        chapter(args, preset, command)
+
+
+def compare(args: argparse.Namespace, preset, command: str) -> None:
+    began = perf_counter()
+    folder = Path(args.out or f"runs/{args.preset}")
+    record = Path(args.record or folder / "record.json")
+    device = torch.device(args.device)
+    try:
+        complete = True
+        if not args.collect:
+            device = distributed.start(device)
+            complete = comparison.run_all(
+                preset,
+                folder,
+                device=device,
+                resume=args.resume,
+                until=began + 60 * args.minutes,
+                compile=not args.no_compile,
+                only=args.only,
+                shard=args.shard,
+                say=lambda line: print(line, flush=True),
+            )
+        if distributed.rank() == 0 and (args.collect or any(folder.glob("*_D*.json"))):
+            comparison.collect(preset, args.preset, folder, record, command)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    finally:
+        distributed.stop()
+    if not complete:
+        sys.exit(f"not finished: the same command with --resume goes on. So far: {record}")
+
+
+def chapter(args: argparse.Namespace, preset, command: str) -> None:
+    """A run of a chapter: seconds or minutes on a processor, from beginning to end."""
+    task = TASKS[args.task]
 
     def report(step, losses):
         if step * 20 % preset.steps < 20:
@@ -40,8 +126,6 @@ def main(words: list[str] | None = None) -> None:
     results = task.run(preset, device=args.device, report=report, **beside)
     for name, method in results["methods"].items():
         print(name, summary(method))
-    corpus = f" --corpus {args.corpus}" if args.corpus else ""
-    command = f"{parser.prog} {args.task} --preset {args.preset}{corpus} --device {args.device} --out {args.out}"
     write_record(args.out, results, command=command, seeds=preset.seeds)
 
 

@@ -12,33 +12,37 @@ from time import perf_counter
 
 import torch
 
+from .checkpoints import write_whole
+
 START = perf_counter()  # this module is imported when a run begins
 
 
-def write_record(path: str | Path, results: dict, *, command: str, seeds: Sequence[int]) -> None:
+def write_record(
+    path: str | Path, results: dict, *, command: str, seeds: Sequence[int], origin: dict | None = None
+) -> None:
     """Write `results` as JSON, with the commit, command, seeds, hardware, versions and wall time of this run.
 
-    The file is there whole or not at all. Raises `ValueError` if a result bears the name of one of those fields, if a
+    origin: what to write of these in place of what is true of this process, where another produced the results. The
+    file is there whole or not at all. Raises `ValueError` if a result bears the name of one of those fields, if a
     number is not finite, and if no seed is given.
     """
     if not seeds:
         raise ValueError("seeds must name at least one seed")
     if bad := not_finite(results):
         raise ValueError(f"these results are not finite numbers: {', '.join(bad)}")
-    origin = {
-        "commit": commit(),
-        "command": command,
-        "seeds": list(seeds),
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "book": book_version()},
-        "wall_seconds": round(perf_counter() - START, 1),
-    }
+    here = {"commit": commit(), "command": command, "seeds": list(seeds), "hardware": hardware()}
+    here |= {"versions": versions(), "wall_seconds": round(perf_counter() - START, 1)}
+    origin = here | (origin or {})
     if shared := origin.keys() & results.keys():
         raise ValueError(f"results must not be called {sorted(shared)}: the record itself writes these fields")
+    write_json(path, origin | results)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write `content` to a file that is there whole or not at all. Raises `OSError` with advice if it cannot."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(origin | results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(unfinished, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     unfinished.replace(path)
 
 
@@ -81,6 +85,10 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", str(here)) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown (no git checkout)"
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": torch.__version__, "book": book_version()}
 
 
 def hardware() -> str:

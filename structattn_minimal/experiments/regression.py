@@ -4,17 +4,19 @@ Garg et al. 2022 posed the task; Kuang et al. 2025 use it to compare scoring fun
 draws easier prompts at first: inputs in the leading dimensions only.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from time import process_time
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..transformer import GPT, GPTConfig
+from . import counter
 from .mup import rate_factors
-from .training import Population, warmup_cosine
+from .training import Population, Training, warmup_cosine
 
 
 def interleave(
@@ -33,11 +35,32 @@ def sample_prompts(
     active: only the first `active` dimensions of x are not zero; these are larger by sqrt(d / active), so that y keeps
     its variance.
     """
-    active = d if active is None else active
     x = torch.randn(*batch, pairs, d, generator=generator, device=generator.device)
     w = torch.randn(*batch, d, 1, generator=generator, device=generator.device)
-    x = torch.cat([x[..., :active] * active**-0.5, torch.zeros_like(x[..., active:])], dim=-1)
+    return scaled(x, w, d if active is None else active)
+
+
+def scaled(
+    x: Float[Tensor, "*batch pairs d"], w: Float[Tensor, "*batch d 1"], active: int | Int[Tensor, "1"]
+) -> tuple[Float[Tensor, "*batch pairs d"], Float[Tensor, "*batch pairs"]]:
+    """Prompts from standard normal numbers. `active` may be a tensor, which a GPU can read without the host."""
+    unused = torch.arange(x.shape[-1], device=x.device) >= active
+    x = (x * active**-0.5).masked_fill(unused, 0)
     return x, (x @ w).squeeze(-1)
+
+
+def counted_prompts(
+    seeds: Int[Tensor, " seeds"],
+    step: Int[Tensor, "1"],
+    batch: int,
+    *,
+    pairs: int,
+    d: int,
+    active: int | Int[Tensor, "1"] | None = None,
+) -> tuple[Float[Tensor, "seeds batch pairs d"], Float[Tensor, "seeds batch pairs"]]:
+    """The prompts of each seed at a step, as `sample_prompts` makes them, from a counter in place of a generator."""
+    numbers = counter.normal(seeds, step, batch, pairs + 1, d)
+    return scaled(numbers[:, :, :-1], numbers[:, :, -1, :, None], d if active is None else active)
 
 
 def active_dimensions(step: int, steps: int, d: int, share: float = 0.3) -> int:
@@ -59,6 +82,17 @@ def least_squares(
         w = torch.linalg.pinv(x[..., :n, :]) @ y[..., :n, None]
         answers.append((x[..., n, None, :] @ w).flatten(-2).squeeze(-1))
     return torch.stack(answers, dim=-1)
+
+
+def ridge(
+    x: Float[Tensor, "batch pairs d"], y: Float[Tensor, "batch pairs"], penalty: float
+) -> Float[Tensor, " batch"]:
+    """The prediction of the last y by the w that minimises squared error + penalty |w|^2 on all pairs before it, in
+    float64. Without a penalty it is least squares, for which there must be at least d earlier pairs."""
+    earlier, target = x[:, :-1].double(), y[:, :-1, None].double()
+    gram = earlier.mT @ earlier + penalty * torch.eye(x.shape[-1], dtype=torch.float64, device=x.device)
+    w = torch.linalg.solve(gram, earlier.mT @ target)
+    return (x[:, -1, None].double() @ w).flatten().to(x.dtype)
 
 
 def least_squares_error(n: int, d: int) -> float:
@@ -125,21 +159,27 @@ def build_model(preset: Preset, method: Method, seed: int) -> GPT:
     At this width embeddings start at the size of the features they are added to, and each position at the sum of a
     vector for its pair and one for its kind, x or y: who belongs together need not be found out.
     """
+    return drawn(
+        GPTConfig(
+            n_layers=preset.layers,
+            n_heads=method.heads,
+            d_model=preset.width,
+            context=2 * preset.pairs,
+            d_in=preset.d,
+            d_out=1,
+            attention=method.attention,
+            attention_options={"qk_norm": False},
+        ),
+        seed,
+    )
+
+
+def drawn(config: GPTConfig, seed: int) -> GPT:
+    """A GPT for prompts, with embeddings and positions of unit variance: see `build_model`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GPT(
-            GPTConfig(
-                n_layers=preset.layers,
-                n_heads=method.heads,
-                d_model=preset.width,
-                context=2 * preset.pairs,
-                d_in=preset.d,
-                d_out=1,
-                attention=method.attention,
-                attention_options={"qk_norm": False},
-            )
-        )
-        pair, kind = torch.randn(preset.pairs, 1, preset.width), torch.randn(2, preset.width)
+        model = GPT(config)
+        pair, kind = torch.randn(config.context // 2, 1, config.d_model), torch.randn(2, config.d_model)
         with torch.no_grad():
             model.embed.weight.normal_()
             model.position.copy_((pair + kind).flatten(0, 1) / 2**0.5)
@@ -158,9 +198,17 @@ def build(preset: Preset, *, device: torch.device | str = "cpu") -> dict[str, Po
     return populations
 
 
+def squared_errors(
+    outputs: Float[Tensor, "models batch tokens 1"], y: Float[Tensor, "models batch pairs"]
+) -> Float[Tensor, "2 models"]:
+    """Of each model: the mean over all positions, which is the loss, and the error at the last point."""
+    errors = (predictions(outputs) - y).square()
+    return torch.stack([errors.mean(dim=(1, 2)), errors[..., -1].mean(dim=1)])
+
+
 def mean_error(population: Population, x: Tensor, y: Tensor) -> Float[Tensor, " models"]:
     """Squared error of each model on its own prompts (models, prompts, ...), over all positions: the loss."""
-    return (predictions(population(interleave(x, y))) - y).square().mean(dim=(1, 2))
+    return squared_errors(population(interleave(x, y)), y)[0]
 
 
 def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, Float[Tensor, "steps models"]]:
@@ -170,26 +218,31 @@ def train(populations: dict[str, Population], preset: Preset, report=None) -> di
     Raises `FloatingPointError` if a loss is not finite.
     """
     torch.set_num_threads(1)  # operations this small lose by being split over cores, up to twentyfold
-    device = next(iter(populations.values())).theta.device
-    generator = torch.Generator(device).manual_seed(min(preset.seeds))
-    curves = {name: [] for name in populations}
-    for step in range(preset.steps):
-        active = active_dimensions(step, preset.steps, preset.d)
-        models = max(map(len, populations.values()))
-        x, y = sample_prompts(models, preset.batch, pairs=preset.pairs, d=preset.d, generator=generator, active=active)
-        for name, population in populations.items():
-            losses = mean_error(population, x, y)
-            population.step(losses, warmup_cosine(step, preset.steps))
-            curves[name].append(losses.detach())
-        if report:
-            report(step + 1, {name: float(curve[-1].mean()) for name, curve in curves.items()})
-    curves = {name: torch.stack(curve) for name, curve in curves.items()}
-    for name, curve in curves.items():
-        if not curve.isfinite().all():
-            raise FloatingPointError(
-                f"the loss of {name} is not finite at step {int((~curve.isfinite()).any(1).int().argmax())}"
+    models = max(map(len, populations.values()))
+    rates = [warmup_cosine(step, preset.steps) for step in range(preset.steps)]
+
+    def training(population: Population) -> Training:
+        generator = torch.Generator(population.theta.device).manual_seed(min(preset.seeds))
+
+        def draw(seeds, step):
+            active = active_dimensions(int(step), preset.steps, preset.d)
+            x, y = sample_prompts(
+                models, preset.batch, pairs=preset.pairs, d=preset.d, generator=generator, active=active
             )
-    return curves
+            return interleave(x, y), y
+
+        return Training(population, [0] * models, draw, squared_errors, rates, n_curves=2)
+
+    trainings = {name: training(population) for name, population in populations.items()}
+    for step in range(preset.steps):
+        for each in trainings.values():
+            each.advance(1)
+        if report:
+            report(step + 1, {name: float(each.curves[step, 0].mean()) for name, each in trainings.items()})
+    for name, each in trainings.items():
+        if lost := [step for step in each.diverged() if step is not None]:
+            raise FloatingPointError(f"the loss of {name} is not finite at step {min(lost)}")
+    return {name: each.curves[:, 0] for name, each in trainings.items()}
 
 
 @torch.no_grad()
@@ -198,12 +251,18 @@ def evaluate(
 ) -> Float[Tensor, "models pairs"]:
     """Squared error at each position on fresh prompts, the same for every model; the last is the one that counts."""
     generator = torch.Generator(population.theta.device).manual_seed(seed)
-    total = torch.zeros(len(population), preset.pairs, device=population.theta.device)
-    for _ in range(0, prompts, 256):
-        x, y = sample_prompts(256, pairs=preset.pairs, d=preset.d, generator=generator)
-        answers = predictions(population(interleave(x, y).expand(len(population), -1, -1, -1)))
-        total += (answers - y).square().mean(dim=1)
-    return total / len(range(0, prompts, 256))
+    drawn = (sample_prompts(256, pairs=preset.pairs, d=preset.d, generator=generator) for _ in range(0, prompts, 256))
+    return errors_on(population, drawn)
+
+
+@torch.no_grad()
+def errors_on(population: Population, batches: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "models pairs"]:
+    """Mean squared error of each model at each position over batches of prompts, the same for all models."""
+    errors = [
+        (predictions(population(interleave(x, y).expand(len(population), -1, -1, -1))) - y).square().mean(dim=1)
+        for x, y in batches
+    ]
+    return torch.stack(errors).mean(0)
 
 
 def run(preset: Preset, *, device: torch.device | str = "cpu", report=None) -> dict:

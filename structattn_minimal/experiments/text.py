@@ -22,7 +22,7 @@ from .batches import batches, windows
 from .corpora import load
 from .mup import rate_factors
 from .records import recorded
-from .training import Population, warmup_cosine
+from .training import Population, Training, warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,23 @@ def train(
     generator = torch.Generator().manual_seed(preset.seeds[0])
     stream = batches(tokens, batch=preset.batch, context=preset.context, generator=generator)
     population = Population([model], [rate], rate_factors(model, base_width=preset.width))
-    losses = []
-    for step in range(preset.steps):
+
+    def draw(seeds, step):
         inputs, targets = next(stream)
-        loss = cross_entropy(population(inputs[None])[0].flatten(0, 1), targets.flatten())
-        population.step(loss[None], warmup_cosine(step, preset.steps, warmup=0.1))
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
+        return inputs[None], targets[None]
+
+    def loss(outputs, targets):
+        return cross_entropy(outputs.flatten(0, 2), targets.flatten())[None, None]
+
+    rates = [warmup_cosine(step, preset.steps, warmup=0.1) for step in range(preset.steps)]
+    training = Training(population, preset.seeds[:1], draw, loss, rates)
+    for step in range(preset.steps):
+        training.advance(1)
+        if not math.isfinite(latest := training.curves[step, 0, 0].item()):
             raise FloatingPointError(f"the loss is not finite at step {step}")
         if report:
-            report(step + 1, losses[-1])
+            report(step + 1, latest)
+    losses = training.curves[:, 0, 0].tolist()
     return population.model(0), losses
 
 

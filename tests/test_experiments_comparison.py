@@ -1,0 +1,327 @@
+"""A comparison: killed and taken up again, shared by processes, refused where it does not fit, always recorded."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import structattn_minimal as sa
+from structattn_minimal.experiments import __main__ as command
+from structattn_minimal.experiments import comparison, presets, regression, text
+from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
+
+MICRO = COMPARISONS["icl-micro"]
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def run_all(preset, folder, **options):
+    lines = []
+    complete = comparison.run_all(preset, folder, say=lines.append, **options)
+    return complete, "\n".join(lines)
+
+
+def results(folder, name="btt_D8"):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The whole of icl-micro, through the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "new"
+    command.main(["regression", "--preset", "icl-micro", "--out", str(folder)])
+    return folder
+
+
+# Interrupted at any moment
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path)]
+    told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert len(found) == 8
+    for moment, what in found.items():
+        assert what["killed"], moment
+        assert what["same"], moment
+    assert "btt_D8.safetensors" in found["step 11 of the sweep"]["left"]  # it did go on, not begin again
+    assert "btt_D8.safetensors.unfinished" in found["a later checkpoint, half written"]["left"]
+    assert "btt_D8.safetensors" not in found["between a checkpoint's renames"]["left"]
+
+
+def test_a_time_limit_stops_with_a_checkpoint_and_resume_goes_on(tmp_path, finished):
+    soon = perf_counter() + 0.05
+    complete, _ = run_all(replace(MICRO, steps=20), tmp_path, only="btt_D8", until=soon)
+    assert not complete
+    with pytest.raises(ValueError, match=r"holds btt_D8 already: --resume goes on with it, or choose another --out"):
+        run_all(MICRO, tmp_path)
+    assert run_all(MICRO, tmp_path, resume=True)[0]
+    names = ("swept", "by_seed", "best_rate", "last", "training_macs_a_model", "setting")
+    for name in ("btt_D8", "standard_1_D16"):
+        assert [results(tmp_path, name)[key] for key in names] == [results(finished, name)[key] for key in names]
+
+
+def test_what_is_finished_is_not_run_again(finished, monkeypatch):
+    monkeypatch.setattr(comparison, "execute", None)
+    assert run_all(MICRO, finished, resume=True) == (True, "")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 100])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, finished, monkeypatch, damage):
+    fit = comparison.fit
+    monkeypatch.setattr(comparison, "fit", lambda training, **options: fit(training, **options | {"until": stop[0]}))
+    stop = [perf_counter() + 0.03]
+    run_all(MICRO, tmp_path, only="btt_D8", every=0)
+    run = comparison.Run(MICRO, "btt", 8, tmp_path)
+    run.checkpoint.with_name("btt_D8.safetensors.previous").write_bytes(run.checkpoint.read_bytes())
+    run.checkpoint.write_bytes(damage)
+    stop = [float("inf")]
+    complete, said = run_all(MICRO, tmp_path, only="btt_D8", resume=True)
+    assert complete
+    assert "btt_D8.safetensors is broken" in said
+    assert "Going on from the checkpoint before it" in said
+    assert results(tmp_path)["by_seed"] == results(finished)["by_seed"]
+
+
+def test_two_damaged_checkpoints_end_the_command_with_advice(tmp_path, capsys):
+    for name in ("btt_D8.safetensors", "btt_D8.safetensors.previous"):
+        (tmp_path / name).write_bytes(b"no checkpoint")
+    with pytest.raises(
+        SystemExit, match=r"ValueError: .*btt_D8\.safetensors is broken.*: delete .* to begin this run again"
+    ):
+        command.main(["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "btt_D8", "--resume"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is simulated by /dev/full")
+def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, finished):
+    arguments = ["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D8"]
+    (tmp_path / "btt_D8.unfinished").symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match=r"OSError: .*cannot write .*the disk is full.*--resume"):
+        command.main(arguments)
+    assert results(tmp_path, "standard_1_D8")["status"] == "finished"  # the run before it
+    command.main([*arguments, "--resume"])
+    assert results(tmp_path)["by_seed"] == results(finished)["by_seed"]
+
+
+# Divergence and failure
+
+
+def test_diverged_models_are_recorded_and_the_others_count(tmp_path, finished):
+    complete, _ = run_all(replace(MICRO, rates=(1e-2, 1e30)), tmp_path, only="btt_D8")
+    found = results(tmp_path)
+    assert complete
+    assert [model["diverged_at"] for model in found["swept"]] == [None, 1]
+    assert found["swept"][1]["last"] is None
+    assert found["swept"][1]["curve"]["loss"][2:] == [None] * 18
+    assert (found["best_rate"], found["diverged"]) == (1e-2, 1)
+    assert found["by_seed"] == results(finished)["by_seed"]
+
+
+def test_a_run_whose_models_all_diverge_is_finished_and_says_so(tmp_path):
+    complete, _ = run_all(replace(MICRO, rates=(1e30, 1e30)), tmp_path, only="btt_D8")
+    found = results(tmp_path)
+    assert complete
+    assert (found["best_rate"], found["last"], found["by_seed"], found["diverged"]) == (None, None, [], 2)
+
+
+def test_a_failed_run_is_recorded_the_next_one_begins_and_resume_tries_again(tmp_path, monkeypatch):
+    build = comparison.build
+
+    def fail(run, *rest):
+        if run.method == "standard_1":
+            raise RuntimeError("CUDA out of memory")
+        return build(run, *rest)
+
+    monkeypatch.setattr(comparison, "build", fail)
+    arguments = ["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D8"]
+    with pytest.raises(SystemExit, match="not finished"):
+        command.main(arguments)
+    failed = results(tmp_path, "standard_1_D8")
+    assert (failed["status"], failed["error"]) == ("failed", "RuntimeError: CUDA out of memory")
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["runs"]["standard_1_D8"]["status"] == "failed"
+    assert record["runs"]["btt_D8"]["status"] == "finished"
+    assert record["missing"] == ["standard_1_D16", "btt_D16"]
+    monkeypatch.undo()
+    command.main([*arguments, "--resume"])
+    assert results(tmp_path, "standard_1_D8")["status"] == "finished"
+
+
+# Wrong input
+
+
+def test_results_and_checkpoints_of_another_setting_are_refused(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"standard_1_D8\.json is of another setting, steps = 20 and not 40: name its"):
+        run_all(replace(MICRO, steps=40), finished, resume=True)
+    run_all(MICRO, tmp_path, only="btt_D8", until=perf_counter() + 0.05)
+    with pytest.raises(ValueError, match=r"btt_D8\.safetensors is of another setting, batch = 8 and not 4"):
+        run_all(replace(MICRO, batch=4), tmp_path, only="btt_D8", resume=True)
+    (tmp_path / "btt_D16.json").write_text("{")
+    with pytest.raises(ValueError, match=r"btt_D16\.json holds no results .*: delete it to run btt_D16 again"):
+        run_all(MICRO, tmp_path, only="btt_D16", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["regression", "--preset", "icl-61"],
+            "--preset of regression must be one of icl-chapter, .*icl-16.*, got icl-61",
+        ),
+        (["text", "--preset", "icl-16"], "--preset of text must be one of lm-tiny, got icl-16"),
+        (["regression", "--preset", "icl-micro", "--shard", "2/2"], "--shard must be I/N with 0 <= I < N, got 2/2"),
+        (["regression", "--preset", "icl-micro", "--shard", "half"], "--shard must be I/N"),
+        (["regression", "--preset", "icl-tiny"], "--out must name the record of icl-tiny"),
+        (["regression", "--preset", "icl-micro", "--device", "cuda"], "sees no GPU here"),
+    ],
+)
+def test_a_wrong_word_is_refused_by_name(words, told, capsys):
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert re.search(told, capsys.readouterr().err.replace("\n", " "))
+
+
+def test_a_part_of_no_name_is_refused(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"only must be part of the name of a run of this shard, got 'D9': \['standard_1_D8'"
+    ):
+        command.main(["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D9"])
+
+
+def test_shards_share_all_runs_out(tmp_path):
+    names = [run.name for run in comparison.runs(COMPARISONS["icl-16"], tmp_path)]
+    assert len(names) == len(set(names)) == 16
+    assert sorted(names[0::2] + names[1::2]) == sorted(names)
+
+
+# What is recorded
+
+
+def test_a_record_is_complete(finished):
+    record = json.loads((finished / "record.json").read_text())
+    assert {"commit", "command", "seeds", "hardware", "versions", "wall_seconds", "preset", "setting"} <= record.keys()
+    assert record["seeds"] == [100, 0, 1]
+    assert "--preset icl-micro" in record["command"]
+    assert record["missing"] == []
+    assert record["wall_seconds"] == pytest.approx(sum(run["wall_seconds"] for run in record["runs"].values()), abs=0.5)
+    assert record["baselines"]["least_squares"] < 1e-6 < record["baselines"]["ridge"] < 0.2
+    assert list(record["runs"]) == ["standard_1_D8", "btt_D8", "standard_1_D16", "btt_D16"]
+    for name, run in record["runs"].items():
+        model = text.load_model(finished / f"{name}_model.safetensors")
+        assert run["params"] == sum(weight.numel() for weight in model.parameters())
+        assert run["status"] == "finished"
+        assert run["seconds_a_step"] > 0
+        assert [model["rate"] for model in run["swept"]] == [3e-3, 1e-2]
+        assert [(model["rate"], model["seed"]) for model in run["by_seed"]] == [
+            (run["best_rate"], 0),
+            (run["best_rate"], 1),
+        ]
+        assert run["best_rate"] == min(run["swept"], key=lambda model: model["last"])["rate"]
+        assert run["lowest"] <= run["last"] <= run["highest"]
+        for each in run["swept"] + run["by_seed"]:
+            assert len(each["by_position"]) == MICRO.pairs
+            assert each["last"] == each["by_position"][-1]
+            assert len(each["curve"]["loss"]) == len(each["curve"]["last"]) == len(each["curve"]["steps"]) == 20
+    assert not list(finished.glob("*.previous")) + list(finished.glob("*D8.safetensors"))
+
+
+def test_the_saved_model_is_the_one_that_was_measured(finished):
+    model, (x, y) = (
+        text.load_model(finished / "btt_D8_model.safetensors"),
+        comparison.fresh_prompts(MICRO, torch.device("cpu"))[0],
+    )
+    errors = (regression.predictions(model(regression.interleave(x, y))) - y).square().mean(0)
+    assert errors[-1].item() == pytest.approx(results(finished)["by_seed"][0]["last"], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", list(SCORERS))
+@pytest.mark.parametrize("name", [name for name in COMPARISONS if name[4:].isdigit()])
+def test_costs_are_those_of_a_counter(name, method):
+    """And all presets make models."""
+    preset = COMPARISONS[name]
+    run = comparison.Run(preset, method, preset.widths[-1], Path())
+    with torch.device("meta"):
+        model = sa.GPT(run.config)
+    macs, tokens = comparison.macs_a_token(model), 2 * preset.pairs
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.empty(1, tokens, preset.d, device="meta"))
+    counted = counter.get_total_flops() / 2 / tokens
+    assert (
+        macs["all"] == sum(value for part, value in macs.items() if part != "all") == pytest.approx(counted, rel=1e-6)
+    )
+
+
+def test_all_widths_of_all_presets_make_models():
+    for preset in COMPARISONS.values():
+        for run in comparison.runs(preset, Path()):
+            assert run.config.d_model == run.width
+            ranks = run.config.attention_options.get("ranks")
+            assert ranks is None or sum(ranks) == run.width // 8
+
+
+def test_fresh_prompts_are_no_training_prompts_and_the_same_for_all():
+    first, again = (comparison.fresh_prompts(MICRO, torch.device("cpu")) for _ in range(2))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    assert sum(len(x) for x, _ in first) == MICRO.fresh
+    x = torch.cat([x for x, _ in first])
+    assert len(x.flatten(1).unique(dim=0)) == len(x)
+    assert comparison.FRESH_SEED not in (*MICRO.seeds, MICRO.sweep_seed)
+
+
+def test_ridge_is_what_minimises_the_penalised_error_and_least_squares_without():
+    x, y = regression.sample_prompts(20, pairs=9, d=4, generator=torch.Generator().manual_seed(0))
+    y = y + 0.3 * torch.randn(20, 9)
+    for penalty in (0.0, 0.7):
+        w = torch.zeros(20, 4, dtype=torch.float64, requires_grad=True)
+        residual = (x[:, :-1].double() @ w[:, :, None]).squeeze(-1) - y[:, :-1].double()
+        (gradient,) = torch.autograd.grad(residual.square().sum() + penalty * w.square().sum(), w)
+        root = torch.linalg.solve(
+            2 * (x[:, :-1].mT @ x[:, :-1]).double() + 2 * penalty * torch.eye(4), -gradient[..., None]
+        )
+        answers = (x[:, -1, None].double() @ root).flatten().float()
+        torch.testing.assert_close(regression.ridge(x, y, penalty), answers, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(regression.ridge(x, y, 0.0), regression.least_squares(x, y)[:, -1], atol=1e-3, rtol=1e-3)
+
+
+# Several processes
+
+
+def test_two_processes_train_as_one_with_the_same_batch(tmp_path, finished):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    words = ["-m", "structattn_minimal.experiments", "regression", "--preset", "icl-micro", "--only", "btt_D8"]
+    told = subprocess.run([*launch, *words, "--out", str(tmp_path)], env=ENVIRONMENT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("last-point error") == 1  # one of them speaks
+    for stage in ("swept", "by_seed"):
+        for two, one in zip(results(tmp_path)[stage], results(finished)[stage], strict=True):
+            assert two["curve"]["loss"] == pytest.approx(one["curve"]["loss"], rel=1e-3)
+            assert two["last"] == pytest.approx(one["last"], rel=1e-3)
+
+
+def test_presets_are_in_one_place_and_the_command_knows_them():
+    assert {
+        "icl-16",
+        "icl-32",
+        "icl-64",
+        "icl-rates",
+        "icl-live",
+        "icl-smoke",
+        "icl-micro",
+    } == presets.COMPARISONS.keys()
+    assert command.presets("regression").keys() == regression.PRESETS.keys() | presets.COMPARISONS.keys()
