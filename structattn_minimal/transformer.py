@@ -36,12 +36,12 @@ class GPTConfig:
         context: the longest sequence.
         vocab_size: tokens in, logits out; or else
         d_in, d_out: vectors in, vectors out.
-        attention: a key of `ATTENTION_KINDS`.
-        attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`.
+        attention: a key of `ATTENTION_KINDS`, or one for each layer.
+        attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`, or those of each layer.
         expansion: width of the feed-forward layer over `d_model`.
 
-    Raises `ValueError` for an unknown kind, for options that do not fit it, and unless exactly one of `vocab_size` and
-    (`d_in`, `d_out`) is given.
+    Raises `ValueError` for an unknown kind, for options that do not fit it, for as many of either as there are no
+    layers, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
     """
 
     n_layers: int
@@ -51,8 +51,8 @@ class GPTConfig:
     vocab_size: int | None = None
     d_in: int | None = None
     d_out: int | None = None
-    attention: str = "standard"
-    attention_options: dict = field(default_factory=dict)
+    attention: str | Sequence[str] = "standard"
+    attention_options: dict | Sequence[dict] = field(default_factory=dict)
     expansion: int = 4
 
     def __post_init__(self):
@@ -68,22 +68,44 @@ class GPTConfig:
             )
             if value is not None:
                 positive_int(name, value)
+        self._check_attention()
+
+    @property
+    def layers(self) -> tuple[tuple[str, dict], ...]:
+        """Of each layer the kind of attention and its keyword arguments: its options, and the context where it asks."""
+        kinds, options = (
+            (given,) * self.n_layers if isinstance(given, str | dict) else tuple(given)
+            for given in (self.attention, self.attention_options)
+        )
+        with_context = ({"context": self.context} if kind == "mlr" else {} for kind in kinds)
+        return tuple((kind, own | given) for kind, own, given in zip(kinds, with_context, options, strict=True))
+
+    def _check_attention(self):
+        self._check_one_or_each("attention", str, "a key of ATTENTION_KINDS")
+        self._check_one_or_each("attention_options", dict, "a dict")
         known = tuple(ATTENTION_KINDS)
-        require(self.attention in known, f"attention must be one of {known}, got {self.attention!r}")
-        self._check_options()
+        for kind, _ in self.layers:
+            require(kind in known, f"attention must be one of {known}, got {kind!r}")
+        for i, (kind, options) in enumerate(self.layers):
+            self._check_options(i, ATTENTION_KINDS[kind], options)
 
-    def options(self) -> dict:
-        """`attention_options`, and the context for the kind that asks for it."""
-        return ({"context": self.context} if self.attention == "mlr" else {}) | self.attention_options
+    def _check_one_or_each(self, name: str, type_: type, wanted: str):
+        given, each = getattr(self, name), f"one for each of n_layers = {self.n_layers}"
+        if isinstance(given, type_):
+            return
+        several = isinstance(given, Sequence) and all(isinstance(one, type_) for one in given)
+        require(several, f"{name} must be {wanted}, or {each}, got {given!r}")
+        require(len(given) == self.n_layers, f"{name} must be one for all or {each}, got {len(given)}")
 
-    def _check_options(self):
-        options, kind = self.attention_options, ATTENTION_KINDS[self.attention]
-        require(isinstance(options, dict), f"attention_options must be a dict, got {options!r}")
+    def _check_options(self, layer: int, kind: type[nn.Module], options: dict):
         try:
             with torch.device("meta"):  # a layer without numbers
-                kind(self.d_model, self.n_heads, **self.options())
+                kind(self.d_model, self.n_heads, **options)
         except TypeError as error:
-            raise ValueError(f"attention_options must fit {kind.__name__}, got {options!r}: {error}") from None
+            name, given = kind.__name__, self.attention_options
+            if not (isinstance(self.attention, str) and isinstance(given, dict)):
+                name, given = f"{name} in layer {layer}", given if isinstance(given, dict) else given[layer]
+            raise ValueError(f"attention_options must fit {name}, got {given!r}: {error}") from None
 
 
 class FeedForward(nn.Module):
@@ -100,10 +122,11 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x)). (B, T, D) -> (B, T, D)"""
 
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: GPTConfig, layer: int = 0):
         super().__init__()
+        kind, options = config.layers[layer]
         self.attention_norm = nn.LayerNorm(config.d_model, bias=False)
-        self.attention = ATTENTION_KINDS[config.attention](config.d_model, config.n_heads, **config.options())
+        self.attention = ATTENTION_KINDS[kind](config.d_model, config.n_heads, **options)
         self.feed_forward_norm = nn.LayerNorm(config.d_model, bias=False)
         self.feed_forward = FeedForward(config.d_model, config.expansion)
 
@@ -126,7 +149,7 @@ class GPT(nn.Module):
         tokens, width = config.vocab_size is not None, config.d_model
         self.embed = nn.Embedding(config.vocab_size, width) if tokens else nn.Linear(config.d_in, width, bias=False)
         self.position = nn.Parameter(torch.empty(config.context, width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = nn.LayerNorm(width, bias=False)
         self.head = nn.Linear(width, config.vocab_size if tokens else config.d_out, bias=False)
         for weight in (self.embed.weight, self.position):

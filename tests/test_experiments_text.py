@@ -53,6 +53,13 @@ def test_a_checkpoint_is_the_model(tmp_path):
         assert torch.equal(loaded(tokens), model(tokens))
 
 
+def test_a_checkpoint_keeps_the_kind_of_each_layer(tmp_path):
+    options = {"attention": ("swa", "mlr"), "attention_options": ({"window": 4}, {"ranks": (8, 4, 4)})}
+    config = sa.GPTConfig(2, 2, 32, 32, vocab_size=96, **options)
+    text.save_model(sa.GPT(config), tmp_path / "mixed.safetensors")
+    assert text.load_model(tmp_path / "mixed.safetensors").config == config
+
+
 def test_missing_broken_and_mismatched_files_are_refused_by_name(tmp_path):
     from safetensors.torch import load_file, save_file
 

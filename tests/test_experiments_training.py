@@ -11,9 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from structattn_minimal import GPT, GPTConfig
 from structattn_minimal.experiments import comparison
+from structattn_minimal.experiments.mup import rate_factors
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
-from structattn_minimal.experiments.training import Training, fit
+from structattn_minimal.experiments.training import Population, Training, fit
 
 CPU = torch.device("cpu")
 MICRO = replace(COMPARISONS["icl-micro"], methods=tuple(SCORERS), widths=(32,))
@@ -46,6 +48,20 @@ def test_a_population_is_a_loop_of_its_models(method):
             weights.norm()
             < 1e-2 * (alone.population.theta[0] - begin(method, [rate], [seed]).population.theta[0]).norm()
         )
+
+
+def test_a_population_runs_each_layer_as_its_own_kind():
+    """Layers that are alike share one compiled block; the others must not."""
+    options = ({}, {"window": 2}, {"window": 5}, {"window": 2})
+    config = GPTConfig(4, 2, 8, 12, vocab_size=5, attention=("standard", *["swa"] * 3), attention_options=options)
+    models = [GPT(config) for _ in range(2)]
+    for model in models:
+        torch.nn.utils.vector_to_parameters(torch.randn(sum(p.numel() for p in model.parameters())), model.parameters())
+    tokens = torch.randint(5, (2, 3, 12))
+    for size in (1, 2):  # one model goes another way than several
+        population = Population(models[:size], [1e-3] * size, rate_factors(models[0], 8))
+        for i, outputs in enumerate(population(tokens[:size])):
+            torch.testing.assert_close(outputs, models[i](tokens[i]), atol=1e-4, rtol=1e-4)
 
 
 class HostTalk(TorchDispatchMode):

@@ -54,6 +54,53 @@ def test_mlr_takes_the_context_of_the_model_unless_told():
     assert sa.GPT(sa.GPTConfig(1, 4, 32, 12, d_in=3, d_out=2, **options)).blocks[0].attention.context == 64
 
 
+# A kind for each layer: sequential GSWA, and stranger mixtures
+
+SEQUENTIAL = {"attention": ("standard", "swa", "swa"), "attention_options": ({}, {"window": 3}, {"window": 6})}
+MIXED = {"attention": tuple(OPTIONS), "attention_options": tuple(OPTIONS.values())}
+each_mixture = pytest.mark.parametrize("mixture", [SEQUENTIAL, MIXED], ids=["sequential", "mixed"])
+
+
+def mixed(mixture):
+    shape = {"n_layers": len(mixture["attention"]), "n_heads": 4, "d_model": 32, "context": 16, "vocab_size": 11}
+    model = sa.GPT(sa.GPTConfig(**shape, **mixture)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@each_mixture
+def test_each_layer_has_its_own_kind_and_options(mixture):
+    model = mixed(mixture)
+    for block, kind, options in zip(model.blocks, *mixture.values(), strict=True):
+        assert type(block.attention) is sa.transformer.ATTENTION_KINDS[kind]
+        assert all(getattr(block.attention, name) == value for name, value in options.items())
+
+
+def test_one_kind_or_one_dict_stands_for_all_layers():
+    windows = ({"window": 2}, {"window": 7})
+    model = sa.GPT(sa.GPTConfig(2, 4, 32, 16, vocab_size=11, attention="swa", attention_options=windows))
+    assert [block.attention.window for block in model.blocks] == [2, 7]
+    kinds = ("standard", "swa")
+    options = {"attention": kinds, "attention_options": ({"qk_norm": False}, {"window": 2, "qk_norm": False})}
+    assert [kind for kind, _ in sa.GPTConfig(2, 4, 32, 16, vocab_size=11, **options).layers] == list(kinds)
+    config = sa.GPTConfig(
+        2, 4, 32, 16, vocab_size=11, attention=("standard",) * 2, attention_options={"qk_norm": False}
+    )
+    assert config.layers == (("standard", {"qk_norm": False}),) * 2
+
+
+@each_mixture
+def test_mixed_layers_decode_and_generate_what_the_whole_sequence_says(mixture):
+    model, tokens = mixed(mixture), torch.randint(11, (2, 16))
+    caches = model.new_caches(2)
+    pieces = [model.extend(piece, caches) for piece in tokens.split([5, 1, 1, 9], dim=1)]
+    assert_close(torch.cat(pieces, dim=1), model(tokens))
+    longer = model.generate(tokens[:, :5], 11, temperature=0)
+    assert torch.equal(longer[:, 5:], model(longer)[:, 4:-1].argmax(-1))
+
+
 # At the start
 
 

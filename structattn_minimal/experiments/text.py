@@ -254,10 +254,7 @@ def load_model(path: str | Path) -> GPT:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is broken, or no safetensors file: {error}") from None
     try:
-        config = json.loads(words["config"])
-        options = config["attention_options"].items()
-        config["attention_options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options}
-        model = GPT(GPTConfig(**config))
+        model = GPT(GPTConfig(**tuples(json.loads(words["config"]))))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say which model it holds: {error!r}") from None
     wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
@@ -269,3 +266,10 @@ def load_model(path: str | Path) -> GPT:
         )
     model.load_state_dict(weights)
     return model.eval()
+
+
+def tuples(value: object) -> object:
+    """What JSON gave, with its lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: tuples(item) for name, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -88,8 +88,9 @@ class Population:
         training = torch.is_grad_enabled()  # evaluation is in float32, and too short to compile for
         run_block = self._run_block if training else run_module
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16 and training):
-            for layer in range(len(gpt.blocks)):  # blocks are alike: the first stands for all, and is compiled once
-                x = run_block(gpt.blocks[0], of(f"blocks.{layer}"), x)
+            layers = gpt.config.layers
+            for i, layer in enumerate(layers):  # of blocks that are alike the first stands for all: it is compiled once
+                x = run_block(gpt.blocks[layers.index(layer)], of(f"blocks.{i}"), x)
         return run_module(gpt.head, of("head"), run_module(gpt.norm, of("norm"), x))
 
     def step(self, losses: Float[Tensor, " models"], rate: float | Float[Tensor, "1"]) -> None:
