@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -187,13 +187,15 @@ def _scale_levels(q, ranks, level_scales):
 def _scores(
     q: Float[Tensor, "*batch queries d"],
     k: Float[Tensor, "*batch keys d"],
-    q_pos: Int[Tensor, " queries"],
-    k_pos: Int[Tensor, " keys"],
+    rows: range,
+    columns: range,
     hierarchy: Hierarchy,
     shared: int,
     deepest: int,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """Equation (1) for any queries and keys, all pairs of which share `shared` levels and none more than `deepest`."""
+    """Equation (1) for the queries and keys at these positions, all pairs of which share `shared` levels and none more
+    than `deepest`."""
+    q_pos, k_pos = (torch.arange(part.start, part.stop, device=q.device) for part in (rows, columns))
     prefix = sum(hierarchy.ranks[:shared])
     scores = q[..., :prefix] @ k[..., :prefix].mT
     finer = (
@@ -202,7 +204,7 @@ def _scores(
         for features in [hierarchy.features(level)]
     )
     scores = add_levels(scores, shared, finer, hierarchy.normalize_levels)
-    if hierarchy.causal and k_pos[-1] > q_pos[0]:
+    if hierarchy.causal and columns.stop > rows.start + 1:
         scores = scores.masked_fill(k_pos > q_pos[:, None], float("-inf"))
     return scores
 
@@ -226,17 +228,16 @@ def add_levels(
 
 def _definition(q, k, hierarchy: Hierarchy):
     """All pairs, every level a T x T mask."""
-    position = torch.arange(q.shape[-2], device=q.device)
+    position = range(q.shape[-2])
     return _scores(q, k, position, position, hierarchy, shared=0, deepest=len(hierarchy.ranks))
 
 
 def _tile_attention(q, k, v, tile: Tile, hierarchy: Hierarchy):
     """The rows of one tile: q (..., tile, d) against the keys that its segments cover, k (..., keys, d)."""
-    q_pos = torch.arange(tile.start, tile.stop, device=q.device)
+    rows = range(tile.start, tile.stop)
 
     def against(segment: Segment, k):
-        k_pos = torch.arange(segment.start, segment.stop, device=q.device)
-        return _scores(q, k, q_pos, k_pos, hierarchy, segment.shared, segment.deepest)
+        return _scores(q, k, rows, range(segment.start, segment.stop), hierarchy, segment.shared, segment.deepest)
 
     pieces = k.split([s.stop - s.start for s in tile.segments], dim=-2)
     scores = torch.cat([against(s, piece) for s, piece in zip(tile.segments, pieces, strict=True)], dim=-1)

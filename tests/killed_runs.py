@@ -1,7 +1,7 @@
-"""Run by test_experiments_comparison.py: a run is killed, as by kill -9, at several moments, and taken up again.
+"""Run by tests of comparisons: a run is killed, as by kill -9, at several moments, and taken up again.
 
-Prints, for each moment, whether the weights of both stages and the results are those of a run left alone. Each attempt
-is a fork of this process, so that torch is imported once.
+killed_runs.py FOLDER TASK, of regression or text. Prints, for each moment, whether the weights of all stages and the
+results are those of a run left alone. Each attempt is a fork of this process, so that torch is imported once.
 """
 
 import json
@@ -9,12 +9,13 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from structattn_minimal.experiments import checkpoints, comparison, training
-from structattn_minimal.experiments.presets import COMPARISONS
+from structattn_minimal.experiments.presets import COMPARISONS, TEXT_COMPARISONS
 
 
 def die():
@@ -61,34 +62,54 @@ def at_rename(n):
     Path.replace = counted
 
 
-MOMENTS = {
-    "the first step": lambda: at_step(1),
-    "step 11 of the sweep": lambda: at_step(11),
-    "the step after the sweep": lambda: at_step(21),
-    "step 14 of the seeds": lambda: at_step(34),
+STORAGE = {
     "the first checkpoint, half written": lambda: in_write(1),
     "a later checkpoint, half written": lambda: in_write(3),
     "a checkpoint's first rename": lambda: at_rename(2),
     "between a checkpoint's renames": lambda: at_rename(3),
 }
+# By task: what is compared, the run, in how many populations it trains its models, and the moments.
+CASES = {
+    "regression": (
+        COMPARISONS["icl-micro"],
+        "btt_D8",
+        2,
+        {
+            "the first step": lambda: at_step(1),
+            "step 11 of the sweep": lambda: at_step(11),
+            "the step after the sweep": lambda: at_step(21),
+            "step 14 of the seeds": lambda: at_step(34),
+        }
+        | STORAGE,
+    ),
+    "text": (  # two rates of 10 steps, then two seeds of 30, one after the other
+        replace(TEXT_COMPARISONS["lm-smoke"], corpus=str(Path(sys.argv[1]) / "own.txt")),
+        "sequential_D16",
+        4,
+        {
+            "step 7 of the second rate": lambda: at_step(17),
+            "step 20 of the second seed": lambda: at_step(70),
+            "between a checkpoint's renames": lambda: at_rename(3),
+        },
+    ),
+}
 
 
-def attempt(folder, moment=None):
+def attempt(folder, preset, name, die_at=None):
     """Run or go on in `folder`, in a process of its own; whether it reached its end."""
     child = os.fork()
     if child == 0:
         try:
             summaries = comparison.summaries
 
-            def keep_weights(training, rates, seeds, prompts):
+            def keep_weights(run, training, rates, seeds):
                 torch.save(training.state, folder / f"{len(list(folder.glob('*.end')))}.end")
-                return summaries(training, rates, seeds, prompts)
+                return summaries(run, training, rates, seeds)
 
             comparison.summaries = keep_weights
-            if moment:
-                MOMENTS[moment]()
-            quiet = {"say": lambda line: None}
-            comparison.run_all(COMPARISONS["icl-micro"], folder, resume=True, every=0, only="btt_D8", **quiet)
+            if die_at:
+                die_at()
+            comparison.run_all(preset, folder, resume=True, every=0, only=name, say=lambda line: None)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             os._exit(1)
@@ -100,13 +121,13 @@ def attempt(folder, moment=None):
     return True
 
 
-def outcome(folder):
-    results = json.loads((folder / "btt_D8.json").read_text())
-    kept = {name: results[name] for name in ("swept", "by_seed", "best_rate", "last")}
+def outcome(folder, name):
+    results = json.loads((folder / f"{name}.json").read_text())
+    kept = {part: results[part] for part in ("swept", "by_seed", "best_rate", "lowest", "highest")}
     last = {}
     for file in folder.glob("*.end"):  # of each stage, as whoever came to its end left it
         state = torch.load(file)
-        last[tuple(state["seeds"].tolist())] = state
+        last[tuple(state["seeds"].tolist() + state["rates"][:, 0].tolist())] = state
     return kept, last
 
 
@@ -118,23 +139,25 @@ def same(one, other):
     )  # fmt: skip
 
 
-def main(root):
+def main(root, task):
     torch.set_num_threads(1)  # a fork has none of its parent's
+    preset, name, populations, moments = CASES[task]
     alone, warm = root / "alone", root / "warm"
     alone.mkdir()
-    comparison.run_all(COMPARISONS["icl-micro"], warm, only="btt_D8", say=lambda line: None)  # imports what forks need
-    assert attempt(alone)
-    expected, found = outcome(alone), {}
-    assert len(expected[1]) == 2
-    for moment in MOMENTS:
+    comparison.run_all(preset, warm, only=name, say=lambda line: None)  # imports what forks need
+    assert attempt(alone, preset, name)
+    expected, found = outcome(alone, name), {}
+    assert len(expected[1]) == populations
+    for moment, die_at in moments.items():
         folder = root / "killed"
         folder.mkdir()
-        killed = not attempt(folder, moment)
+        killed = not attempt(folder, preset, name, die_at)
         left = sorted(file.name for file in folder.iterdir())
-        found[moment] = {"killed": killed, "same": attempt(folder) and same(outcome(folder), expected), "left": left}
+        whole = attempt(folder, preset, name) and same(outcome(folder, name), expected)
+        found[moment] = {"killed": killed, "same": whole, "left": left}
         shutil.rmtree(folder)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

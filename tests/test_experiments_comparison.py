@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import structattn_minimal as sa
 from structattn_minimal.experiments import __main__ as command
-from structattn_minimal.experiments import comparison, presets, regression, text
+from structattn_minimal.experiments import comparison, presets, regression, regression_task, text
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
 
 MICRO = COMPARISONS["icl-micro"]
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path)]
+    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path), "regression"]
     told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     found = json.loads(told.stdout)
@@ -179,7 +179,8 @@ def test_results_and_checkpoints_of_another_setting_are_refused(finished, tmp_pa
             ["regression", "--preset", "icl-61"],
             "--preset of regression must be one of icl-chapter, .*icl-16.*, got icl-61",
         ),
-        (["text", "--preset", "icl-16"], "--preset of text must be one of lm-tiny, got icl-16"),
+        (["text", "--preset", "icl-16"], "--preset of text must be one of lm-tiny, lm-256, .*, got icl-16"),
+        (["regression", "--preset", "lm-256"], "--preset of regression must be one of .*, got lm-256"),
         (["regression", "--preset", "icl-micro", "--shard", "2/2"], "--shard must be I/N with 0 <= I < N, got 2/2"),
         (["regression", "--preset", "icl-micro", "--shard", "half"], "--shard must be I/N"),
         (["regression", "--preset", "icl-tiny"], "--out must name the record of icl-tiny"),
@@ -241,7 +242,7 @@ def test_a_record_is_complete(finished):
 def test_the_saved_model_is_the_one_that_was_measured(finished):
     model, (x, y) = (
         text.load_model(finished / "btt_D8_model.safetensors"),
-        comparison.fresh_prompts(MICRO, torch.device("cpu"))[0],
+        regression_task.fresh_prompts(MICRO, torch.device("cpu"))[0],
     )
     errors = (regression.predictions(model(regression.interleave(x, y))) - y).square().mean(0)
     assert errors[-1].item() == pytest.approx(results(finished)["by_seed"][0]["last"], rel=1e-3)
@@ -273,12 +274,12 @@ def test_all_widths_of_all_presets_make_models():
 
 
 def test_fresh_prompts_are_no_training_prompts_and_the_same_for_all():
-    first, again = (comparison.fresh_prompts(MICRO, torch.device("cpu")) for _ in range(2))
+    first, again = (regression_task.fresh_prompts(MICRO, torch.device("cpu")) for _ in range(2))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
     assert sum(len(x) for x, _ in first) == MICRO.fresh
     x = torch.cat([x for x, _ in first])
     assert len(x.flatten(1).unique(dim=0)) == len(x)
-    assert comparison.FRESH_SEED not in (*MICRO.seeds, MICRO.sweep_seed)
+    assert regression_task.FRESH_SEED not in (*MICRO.seeds, MICRO.sweep_seed)
 
 
 def test_ridge_is_what_minimises_the_penalised_error_and_least_squares_without():

@@ -1,7 +1,9 @@
 """Run a named experiment and write its record: python -m structattn_minimal.experiments regression --preset NAME
 
-A comparison (icl-16 and its like) is many runs. Its folder, --out, holds the files of each; `record.json` there is
-written anew after every call. It can be killed at any time, and goes on with --resume.
+A comparison (icl-16, lm-256 and their like) is many runs. Its folder, --out, holds the files of each; `record.json`
+there is written anew after every call. It can be killed at any time, and goes on with --resume.
+
+What a language model writes: python -m structattn_minimal.experiments generate --from FILE --prompt "..." (and --help)
 """
 
 import argparse
@@ -14,15 +16,16 @@ from time import perf_counter
 
 import torch
 
-from . import comparison, distributed, regression, text
+from . import comparison, distributed, generate, regression, text
 from .corpora import CORPORA, load
-from .presets import COMPARISONS
+from .presets import COMPARISONS, TEXT_COMPARISONS, Comparison
 from .records import write_record
 
 TASKS = {"regression": regression, "text": text}
+COMPARED = {"regression": COMPARISONS, "text": TEXT_COMPARISONS}
 
 
-def parse(words: list[str] | None) -> argparse.Namespace:
+def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m structattn_minimal.experiments",
         description=__doc__,
@@ -31,7 +34,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--preset", required=True, help="; ".join(f"{t}: {', '.join(presets(t))}" for t in TASKS))
     parser.add_argument("--out", help="the record, a JSON file; of a comparison a folder, runs/PRESET by default")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default cpu, and for lm-256 and wider a GPU")
     parser.add_argument("--seeds", type=int, nargs="+", help="in place of the preset's")
     parser.add_argument("--corpus", help=f"of text: {', '.join(CORPORA)}, or the path of a text file of your own")
     group = parser.add_argument_group("of a comparison")
@@ -48,8 +51,10 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     if args.preset not in presets(args.task):
         known = ", ".join(presets(args.task))
         parser.error(f"--preset of {args.task} must be one of {known}, got {args.preset}")
-    if args.preset not in COMPARISONS and args.out is None:
+    preset = presets(args.task)[args.preset]
+    if not isinstance(preset, Comparison) and args.out is None:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
+    args.device = args.device or ("cuda" if getattr(preset, "on_a_gpu", False) else "cpu")
     if str(args.device).startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch {torch.__version__} sees no GPU here")
     if args.corpus is not None:
@@ -67,18 +72,21 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 
 def presets(task: str) -> dict:
-    return TASKS[task].PRESETS | (COMPARISONS if task == "regression" else {})
+    return TASKS[task].PRESETS | COMPARED[task]
 
 
 def main(words: list[str] | None = None) -> None:
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["generate"]:
+        return generate.main(words[1:])
     args = parse(words)
     preset = presets(args.task)[args.preset]
     if args.seeds:
         preset = replace(preset, seeds=tuple(args.seeds))
     if args.corpus:
         preset = replace(preset, corpus=args.corpus)
-    command = " ".join(["python -m structattn_minimal.experiments", *(sys.argv[1:] if words is None else words)])
-    if args.preset in COMPARISONS:
+    command = " ".join(["python -m structattn_minimal.experiments", *words])
+    if isinstance(preset, Comparison):
         compare(args, preset, command)
     else:
         chapter(args, preset, command)

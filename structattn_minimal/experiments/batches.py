@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int, Integer
 from torch import Tensor
 
+from . import counter
+
 
 def batches(
     tokens: Integer[Tensor, " tokens"], *, batch: int, context: int, generator: torch.Generator
@@ -26,9 +28,35 @@ def sample(
     Raises `ValueError` if the text is too short.
     """
     long_enough(tokens, context)
-    start = torch.randint(len(tokens) - context, (batch, 1), generator=generator, device=tokens.device)
-    stretches = tokens[start + torch.arange(context + 1, device=tokens.device)].long()  # (batch, context + 1)
-    return stretches[:, :-1], stretches[:, 1:]
+    starts = torch.randint(len(tokens) - context, (batch,), generator=generator, device=tokens.device)
+    return stretches(tokens, starts, context)
+
+
+def counted_sample(
+    tokens: Integer[Tensor, " tokens"],
+    seeds: Int[Tensor, " seeds"],
+    step: Int[Tensor, "1"],
+    *,
+    batch: int,
+    context: int,
+    share: tuple[int, int] = (0, 1),
+) -> tuple[Int[Tensor, "seeds batch context"], Int[Tensor, "seeds batch context"]]:
+    """What `sample` draws, but for each seed and as a function of it and of the step (`counter`).
+
+    share: (i, n), each n-th stretch of the batch from the i-th: what one of n processes takes.
+    Raises `ValueError` if the text is too short.
+    """
+    long_enough(tokens, context)
+    bits = counter.shifted(counter.words(seeds, step, batch), 1)  # not negative
+    return stretches(tokens, bits[:, share[0] :: share[1]] % (len(tokens) - context), context)
+
+
+def stretches(
+    tokens: Integer[Tensor, " tokens"], starts: Int[Tensor, "*batch"], context: int
+) -> tuple[Int[Tensor, "*batch context"], Int[Tensor, "*batch context"]]:
+    """The stretches of `context` characters from `starts` on, and the same one character later."""
+    found = tokens[starts[..., None] + torch.arange(context + 1, device=tokens.device)].long()  # (*batch, context + 1)
+    return found[..., :-1], found[..., 1:]
 
 
 def windows(

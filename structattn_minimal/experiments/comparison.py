@@ -7,28 +7,31 @@ can be killed, continued, shared between GPUs, and collected into one record at 
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from ..costs import attention_cost
 from ..transformer import GPT, GPTConfig
-from . import distributed
-from .checkpoints import delete_checkpoint, load_checkpoint, save_checkpoint
+from . import distributed, regression_task, text_task
+from .checkpoints import delete_checkpoint, load_checkpoint, previous, save_checkpoint
 from .mup import rate_factors
-from .presets import SCORERS, Comparison
+from .presets import Comparison, RegressionComparison, TextComparison
 from .progress import Progress
 from .records import commit, hardware, versions, write_json, write_record
-from .regression import active_dimensions, counted_prompts, drawn, errors_on, interleave, ridge, squared_errors
 from .text import save_model
 from .training import Population, Training, fit, warmup_cosine
 
-FRESH_SEED = 2**40  # of the prompts for evaluation: no run trains on them
-RIDGE_PENALTY = 0.1
+# What is compared, as a module of these names: `config`, `model`, `draw` and `losses` make a training; `measure` says
+# how good its models are, and `METRIC` by which of its numbers, the lower the better; `CURVES` names the losses;
+# `identity`, `describe` and `baselines` go into the record.
+TASKS = {RegressionComparison: regression_task, TextComparison: text_task}
+STAGES = {"sweep": "swept", "seeds": "by_seed"}  # and where the record keeps their models
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,18 @@ class Run:
         return self.folder / f"{self.name}_model.safetensors"
 
     @property
+    def task(self) -> ModuleType:
+        return TASKS[type(self.preset)]
+
+    @property
     def config(self) -> GPTConfig:
-        scorer, preset = SCORERS[self.method], self.preset
-        return GPTConfig(
-            n_layers=preset.layers,
-            n_heads=scorer.heads,
-            d_model=self.width,
-            context=2 * preset.pairs,
-            d_in=preset.d,
-            d_out=1,
-            attention=scorer.attention,
-            attention_options=scorer.options(self.width) | {"qk_norm": preset.qk_norm},
-        )
+        return self.task.config(self.preset, self.method, self.width)
+
+    @property
+    def setting(self) -> dict:
+        """What two runs must share to be of one comparison: all but its extent."""
+        fields = {name: value for name, value in asdict(self.preset).items() if name not in ("widths", "methods")}
+        return fields | self.task.identity(self.preset)
 
     def finished(self) -> dict | None:
         """Its results, if they are there. Raises `ValueError` if they are of another setting, or no results."""
@@ -84,7 +87,7 @@ class Run:
 
     def check(self, setting: dict, path: Path) -> None:
         """Refuse to go on with what was begun in another setting."""
-        own = json.loads(json.dumps(self.preset.setting))
+        own = json.loads(json.dumps(self.setting))
         if wrong := [name for name in own if setting.get(name) != own[name]]:
             told = ", ".join(f"{name} = {setting.get(name)} and not {own[name]}" for name in wrong)
             raise ValueError(f"{path} is of another setting, {told}: name its preset, or choose another --out")
@@ -98,25 +101,19 @@ def runs(preset: Comparison, folder: Path) -> list[Run]:
 # One run
 
 
-def build(run: Run, rates: list[float], seeds: list[int], device: torch.device, compile: bool = True) -> Training:
-    """The models of one population, one for each rate and seed, and their training."""
-    preset, gpu = run.preset, device.type == "cuda"
-    models = [drawn(run.config, seed) for seed in seeds]
+def build(
+    run: Run, rates: list[float], seeds: list[int], device: torch.device, compile: bool = True, steps: int | None = None
+) -> Training:
+    """The models of one population, each with its rate and seed, and their training."""
+    preset, task, gpu, steps = run.preset, run.task, device.type == "cuda", steps or run.preset.steps
+    models = [task.model(run.config, seed) for seed in seeds]
     factors = rate_factors(models[0], preset.base_width)
     population = Population(models, rates, factors, device=device, bf16=gpu and preset.precision == "bf16")
-    steps, rank, size = range(preset.steps), distributed.rank(), distributed.size()
-    grown = [active_dimensions(step, preset.steps, preset.d, preset.curriculum) for step in steps]
-    active = torch.tensor(grown, device=device)
-
-    def draw(seeds, step):
-        x, y = counted_prompts(
-            seeds, step, preset.batch, pairs=preset.pairs, d=preset.d, active=active.index_select(0, step)
-        )
-        x, y = x[:, rank::size], y[:, rank::size]
-        return interleave(x, y), y
-
-    schedule = [warmup_cosine(step, preset.steps, preset.warmup) for step in steps]
-    return Training(population, seeds, draw, squared_errors, schedule, n_curves=2, fast=gpu, compile=compile)
+    schedule = [warmup_cosine(step, steps, preset.warmup) for step in range(steps)]
+    draw = task.draw(preset, steps, device)
+    return Training(
+        population, seeds, draw, task.losses, schedule, n_curves=len(task.CURVES), fast=gpu, compile=compile
+    )
 
 
 def execute(
@@ -130,58 +127,56 @@ def execute(
 ) -> dict | None:
     """Take up the run where its checkpoint is, or begin it; its results, or None if the time was up before the end."""
     preset, began = run.preset, perf_counter()
-    words = {"stage": "sweep", "setting": preset.setting, "swept": None, "wall": 0.0, "seconds": 0.0, "timed_steps": 0}
-    tensors = None
-    if run.checkpoint.exists() or run.checkpoint.with_name(f"{run.checkpoint.name}.previous").exists():
+    words = {"setting": run.setting, "config": asdict(run.config), "swept": [], "by_seed": []}
+    words |= {"wall": 0.0, "seconds": 0.0, "timed_steps": 0}
+    tensors, training = None, None
+    if run.checkpoint.exists() or previous(run.checkpoint).exists():
         tensors, words, damaged = load_checkpoint(run.checkpoint)
         run.check(words["setting"], run.checkpoint)
         if damaged:
             progress.say(f"{damaged}. Going on from the checkpoint before it")
     set_precision(preset.precision, device)
-    wall, training = words["wall"], None
+    wall = words["wall"]
 
-    def stage(rates: list[float], seeds: list[int]) -> list[dict] | None:
-        nonlocal training, tensors
-        fresh = build(run, rates, seeds, device, compile)
-        if training is not None and len(rates) == len(training.population):
+    def save(training: Training) -> None:
+        words.update(seconds=training.seconds, timed_steps=training.timed_steps, wall=wall + perf_counter() - began)
+        if distributed.rank() == 0:
+            save_checkpoint(run.checkpoint, training.state, words)
+
+    while models := next_models(preset, words):
+        stage, rates, seeds = models
+        fresh = build(run, rates, seeds, device, compile, preset.steps_of(stage))
+        if training is not None and training.curves.shape == fresh.curves.shape:
             training.load(fresh.state)  # what is compiled and captured serves again
         else:
             if training is not None:
                 release(training)
             training = fresh
-            training.seconds, training.timed_steps = words["seconds"], words["timed_steps"]
         if tensors is not None:
             training.load(tensors)
-            tensors = None
-
-        def save(training: Training) -> None:
-            words.update(seconds=training.seconds, timed_steps=training.timed_steps, wall=wall + perf_counter() - began)
-            if distributed.rank() == 0:
-                save_checkpoint(run.checkpoint, training.state, words)
-
-        progress.begin(f"{run.name} {words['stage']}", training)
-        done = fit(training, until=until, report=progress.report, save=save, every=every)
-        return summaries(training, rates, seeds, fresh_prompts(preset, device)) if done else None
-
-    if words["stage"] == "sweep" and len(preset.rates) == 1 and preset.seeds:
-        words |= {"stage": "seeds", "swept": []}
-    elif words["stage"] == "sweep":
-        swept = stage(list(preset.rates), [preset.sweep_seed] * len(preset.rates))
-        if swept is None:
+            training.seconds, training.timed_steps, tensors = words["seconds"], words["timed_steps"], None
+        which = f" {rates[0]:g}" if stage == "sweep" else f" {seeds[0]}"
+        progress.begin(f"{run.name} {stage}{which if len(rates) == 1 else ''}", training)
+        if not fit(training, until=until, report=progress.report, save=save, every=every):
             return None
-        words |= {"stage": "seeds", "swept": swept}
-    rate = best_rate(words["swept"], preset)
-    seeds = []
-    if preset.seeds and rate is not None:
-        seeds = stage([rate] * len(preset.seeds), list(preset.seeds))
-        if seeds is None:
-            return None
-        if distributed.rank() == 0:
+        if stage == "seeds" and not words["by_seed"] and distributed.rank() == 0:
             save_model(training.population.model(0), run.model)
-    results = describe(run, device) | outcome(words["swept"], seeds, preset) | timing(training)
+        words[STAGES[stage]] += summaries(run, training, rates, seeds)
+    results = describe(run, device) | outcome(run, words["swept"], words["by_seed"]) | timing(training)
     results["wall_seconds"] = round(wall + perf_counter() - began, 1)
     release(training)
     return results
+
+
+def next_models(preset: Comparison, words: dict) -> tuple[str, list[float], list[int]] | None:
+    """The stage, rates and seeds of the models to train next, given those that have been; None after the last."""
+    swept, by_seed = words["swept"], words["by_seed"]
+    trials = preset.rates if len(preset.rates) > 1 or not preset.seeds else ()
+    if rates := list(trials[len(swept) :][: preset.at_once]):
+        return "sweep", rates, [preset.sweep_seed] * len(rates)
+    rate, seeds = best_rate(TASKS[type(preset)].METRIC, swept, preset), list(preset.seeds[len(by_seed) :])
+    seeds = seeds[: preset.at_once]
+    return ("seeds", [rate] * len(seeds), seeds) if seeds and rate is not None else None
 
 
 def timing(training: Training) -> dict:
@@ -213,50 +208,35 @@ def set_precision(precision: str, device: torch.device) -> None:
         torch.set_num_threads(1)  # operations this small lose by being split over cores
 
 
-def fresh_prompts(preset: Comparison, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Batches of prompts that no model was trained on, the same for all of them and on every machine."""
-    seeds, size = torch.tensor([FRESH_SEED], device=device), min(128, preset.fresh)
-    steps = (torch.tensor([step], device=device) for step in range(-(-preset.fresh // size)))
-    batches = (counted_prompts(seeds, step, size, pairs=preset.pairs, d=preset.d) for step in steps)
-    return [(x[0], y[0]) for x, y in batches]
-
-
-def baselines(preset: Comparison, device: torch.device | str = "cpu") -> dict[str, float]:
-    """The error at the last point of least squares and of ridge regression, on the prompts that the models answer."""
-    answers = {"least_squares": 0.0, "ridge": RIDGE_PENALTY}
-    batches = fresh_prompts(preset, torch.device(device))
-    errors = {
-        name: torch.stack([(ridge(x, y, penalty) - y[:, -1]).square().mean() for x, y in batches]).mean().item()
-        for name, penalty in answers.items()
-    }
-    return {name: float(f"{error:.3g}") for name, error in errors.items()} | {"ridge_penalty": RIDGE_PENALTY}
-
-
-def summaries(
-    training: Training, rates: list[float], seeds: list[int], prompts: list[tuple[Tensor, Tensor]]
-) -> list[dict]:
-    """For each model: rate, seed, errors on fresh prompts, where it diverged, and its curves."""
-    errors = errors_on(training.population, prompts).cpu().tolist()
+def summaries(run: Run, training: Training, rates: list[float], seeds: list[int]) -> list[dict]:
+    """For each model: rate, seed, what it is worth, where it diverged, and its curves."""
+    measured = run.task.measure(run.preset, training.population)
     curves, diverged = training.curves.cpu(), training.diverged()
+    lost = [{} if step is None else {run.task.METRIC: None} for step in diverged]
     return [
-        {
-            "rate": rate,
-            "seed": seed,
-            "diverged_at": diverged[i],
-            "last": number(errors[i][-1]) if diverged[i] is None else None,
-            "by_position": [number(error) for error in errors[i]],
-            "curve": thinned(curves[:, :, i]),
-        }
+        {"rate": rate, "seed": seed, "diverged_at": diverged[i]}
+        | rounded(measured[i])
+        | lost[i]
+        | {"curve": thinned(curves[:, :, i], run.task.CURVES)}
         for i, (rate, seed) in enumerate(zip(rates, seeds, strict=True))
     ]
 
 
-def thinned(curves: Tensor, points: int = 100) -> dict[str, list]:
-    """(steps, 2) as means over stretches of equal length; a stretch in which the model diverged has none."""
+def thinned(curves: Tensor, names: tuple[str, ...], points: int = 100) -> dict[str, list]:
+    """(steps, curves) as means over stretches of equal length; a stretch in which the model diverged has none."""
     stretch = max(1, len(curves) // points)
     means = curves[: len(curves) // stretch * stretch].unflatten(0, (-1, stretch)).mean(1)
-    loss, last = ([number(value) for value in column.tolist()] for column in means.T)
-    return {"steps": list(range(stretch, len(curves) + 1, stretch)), "loss": loss, "last": last}
+    columns = rounded(dict(zip(names, means.T.tolist(), strict=True)))
+    return {"steps": list(range(stretch, len(curves) + 1, stretch))} | columns
+
+
+def rounded(value: object) -> object:
+    """Each number in lists and dicts as `number` gives it; whole numbers as they are."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return number(value) if isinstance(value, float) else value
 
 
 def number(value: float) -> float | None:
@@ -264,61 +244,66 @@ def number(value: float) -> float | None:
     return float(f"{value:.4g}") if isfinite(value) else None
 
 
-def best_rate(swept: list[dict], preset: Comparison) -> float | None:
-    """The rate with the lowest error on fresh prompts; None if all diverged."""
+def best_rate(metric: str, swept: list[dict], preset: Comparison) -> float | None:
+    """The rate of the best model on what none was trained on; None if all diverged."""
     if not swept:
         return preset.rates[0]
-    whole = [model for model in swept if model["last"] is not None]
-    return min(whole, key=lambda model: model["last"])["rate"] if whole else None
+    whole = [model for model in swept if model[metric] is not None]
+    return min(whole, key=lambda model: model[metric])["rate"] if whole else None
 
 
-def outcome(swept: list[dict], seeds: list[dict], preset: Comparison) -> dict:
-    rate, last = best_rate(swept, preset), [model["last"] for model in seeds if model["last"] is not None]
+def outcome(run: Run, swept: list[dict], seeds: list[dict]) -> dict:
+    metric, rates = run.task.METRIC, run.preset.rates
+    rate, found = best_rate(metric, swept, run.preset), [model[metric] for model in seeds if model[metric] is not None]
     return {
         "status": "finished",
         "best_rate": rate,
-        "best_rate_is_at_the_edge": len(preset.rates) > 1 and rate in (preset.rates[0], preset.rates[-1]),
+        "best_rate_is_at_the_edge": len(rates) > 1 and rate in (rates[0], rates[-1]),
         "swept": swept,
         "by_seed": seeds,
         "diverged": sum(model["diverged_at"] is not None for model in swept + seeds),
-        "last": number(sum(last) / len(last)) if last else None,
-        "lowest": min(last, default=None),
-        "highest": max(last, default=None),
+        metric: number(sum(found) / len(found)) if found else None,
+        "lowest": min(found, default=None),
+        "highest": max(found, default=None),
     }
 
 
 def describe(run: Run, device: torch.device) -> dict:
     """What was run, what it costs, and where."""
-    scorer = SCORERS[run.method]
+    preset, config = run.preset, run.config
     with torch.device("meta"):
-        model = GPT(run.config)
-    macs, tokens = macs_a_token(model), 2 * run.preset.pairs * run.preset.batch
+        model = GPT(config)
+    macs = macs_a_token(model)
     where = {"commit": commit(), "hardware": hardware(), "versions": versions(), "device": device.type}
-    return {
-        "setting": run.preset.setting,
-        "method": run.method,
-        "label": scorer.label,
-        "width": run.width,
-        "heads": scorer.heads,
-        "head_dimension": run.width // scorer.heads,
-        "ranks": scorer.options(run.width).get("ranks"),
-        "params": sum(weight.numel() for weight in model.parameters()),
-        "query_key_params_a_layer": model.blocks[0].attention.query_key_params(),
-        "macs_a_token": macs,
-        "training_macs_a_model": 3 * macs["all"] * tokens * run.preset.steps,  # backward: twice the forward
-    } | where
+    where["processes"] = distributed.size()
+    return (
+        {
+            "setting": run.setting,
+            "method": run.method,
+            "width": run.width,
+            "heads": config.n_heads,
+            "head_dimension": run.width // config.n_heads,
+            "params": sum(weight.numel() for weight in model.parameters()),
+            "query_key_params_a_layer": model.blocks[0].attention.query_key_params(),
+            "macs_a_token": macs,
+            "training_macs_a_model": 3 * macs["all"] * preset.batch * preset.context * preset.steps,  # backward: twice
+        }
+        | run.task.describe(preset, run.method, run.width)
+        | where
+    )
 
 
 def macs_a_token(model: GPT) -> dict[str, int]:
-    """Multiply-accumulates of the forward pass, a token of a full prompt; attention by `attention_cost`."""
+    """Multiply-accumulates of the forward pass, a token of a full sequence; attention by `attention_cost`."""
     config, seq_len = model.config, model.config.context
-    attention, width = attention_cost(model.blocks[0].attention, seq_len), config.d_model
+    costs, width = [attention_cost(block.attention, seq_len) for block in model.blocks], config.d_model
+    ends = config.d_in + config.d_out if config.vocab_size is None else config.vocab_size  # tokens are looked up
     parts = {
-        "attention_projections": config.n_layers * attention.projection_macs // seq_len,
-        "scores": config.n_layers * attention.score_macs // seq_len,
-        "values": config.n_layers * attention.value_macs // seq_len,
+        "attention_projections": sum(cost.projection_macs for cost in costs) // seq_len,
+        "scores": sum(cost.score_macs for cost in costs) // seq_len,
+        "values": sum(cost.value_macs for cost in costs) // seq_len,
         "feed_forward": config.n_layers * 2 * config.expansion * width**2,
-        "ends": width * (config.d_in + config.d_out),
+        "ends": width * ends,
     }
     return parts | {"all": sum(parts.values())}
 
@@ -348,6 +333,7 @@ def run_all(
     `OSError` if nothing more can be saved.
     """
     device, folder = torch.device(device), Path(folder)
+    prepare(preset, folder)
     own = [run for run in runs(preset, folder)[shard[0] :: shard[1]] if only in run.name]
     if not own:
         names = [run.name for run in runs(preset, folder)]
@@ -380,8 +366,9 @@ def run_all(
             write_json(run.results, results)
             if results["status"] == "finished":
                 delete_checkpoint(run.checkpoint)
+                found = f"{run.task.METRIC_IN_WORDS} {results[run.task.METRIC]} at rate {results['best_rate']}"
                 say(
-                    f"{run.name}: last-point error {results['last']} at rate {results['best_rate']}; "
+                    f"{run.name}: {found}; "
                     f"{results['seconds_a_step']} s a step of {results['models_at_once']} models ({results['step']}), "
                     f"{results['setup_seconds']} s to set up, {results['wall_seconds']} s in all"
                 )
@@ -390,10 +377,17 @@ def run_all(
     return complete
 
 
+def prepare(preset: Comparison, folder: Path) -> None:
+    """What has to be downloaded or read once is, by the first process; the others wait for it."""
+    if distributed.rank() == 0:
+        runs(preset, folder)[0].setting  # noqa: B018 (it names what the models are trained on)
+    distributed.agree(0)
+
+
 def collect(preset: Comparison, name: str, folder: str | Path, out: str | Path, command: str) -> dict:
-    """All results in `folder` as one record at `out`, and the error of least squares and ridge on the same prompts."""
-    found, missing = {}, []
-    for run in runs(preset, Path(folder)):
+    """All results in `folder` as one record at `out`, and what the task compares them with."""
+    found, missing, every = {}, [], runs(preset, Path(folder))
+    for run in every:
         run.finished()  # refuses what is of another setting
         if run.results.exists():
             found[run.name] = json.loads(run.results.read_text(encoding="utf-8"))
@@ -409,8 +403,8 @@ def collect(preset: Comparison, name: str, folder: str | Path, out: str | Path, 
             del run[key]
     results = {
         "preset": name,
-        "setting": preset.setting | {"widths": list(preset.widths), "methods": list(preset.methods)},
-        "baselines": baselines(preset),
+        "setting": every[0].setting | {"widths": list(preset.widths), "methods": list(preset.methods)},
+        "baselines": TASKS[type(preset)].baselines(preset),
         "runs": found,
         "missing": missing,
     }

@@ -1,6 +1,8 @@
-"""The named comparisons of in-context regression: what `--preset` may be besides the runs of chapter 3."""
+"""The named comparisons, of in-context regression and of text: what `--preset` may be besides the runs of chapters."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -30,36 +32,118 @@ SCORERS = {
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A way for a language model to score characters.
+
+    Args:
+        kinds: keys of `ATTENTION_KINDS`, for the layers in turn, over and over.
+        window: of the kinds that have one, as a share of the context.
+        ranks: for each head dimension, of the kinds that have any.
+        normalize_levels: of MLR attention: divide a score by the number of levels that the pair shares.
+        gain: of MLR attention: level l is scaled by gain / r_l.
+    """
+
+    label: str
+    kinds: tuple[str, ...]
+    window: float = 0.5
+    ranks: dict[int, tuple[int, ...]] | None = None
+    normalize_levels: bool = True
+    gain: float = 1.0
+
+    def attention(self, layers: int, head_dimension: int, context: int) -> dict:
+        """The two fields of a `GPTConfig` that say what attends in each layer."""
+        options = {kind: self.options(kind, head_dimension, context) for kind in self.kinds}
+        if len(self.kinds) == 1:
+            return {"attention": self.kinds[0], "attention_options": options[self.kinds[0]]}
+        kinds = tuple(islice(cycle(self.kinds), layers))
+        return {"attention": kinds, "attention_options": tuple(options[kind] for kind in kinds)}
+
+    def options(self, kind: str, head_dimension: int, context: int) -> dict:
+        match kind:
+            case "swa":
+                return {"window": int(self.window * context)}
+            case "gswa":
+                return {"ranks": self.ranks[head_dimension], "window": int(self.window * context)}
+            case "mlr":
+                ranks = self.ranks[head_dimension]
+                scales = tuple(self.gain / rank for rank in ranks)
+                return {"ranks": ranks, "normalize_levels": self.normalize_levels, "level_scales": scales}
+        return {}
+
+
+# At head dimension 64 the lists are the authors', and one whose pieces are as wide as a GPU's tiles; at 16 and 8, for
+# the small presets, lists of the same kind.
+AUTHORS = {64: (32, 8, 6, 4, 4, 4, 4, 2), 16: (8, 4, 2, 2), 8: (4, 2, 2)}
+WIDE = {64: (16, 16, 32), 16: (4, 4, 8), 8: (2, 2, 4)}
+
+READERS = {
+    "standard": Reader("standard", ("standard",)),
+    "swa": Reader("SWA, window T/2", ("swa",)),
+    "gswa": Reader("GSWA, window T/2", ("gswa",), ranks={64: (32, 32), 16: (8, 8), 8: (4, 4)}),
+    "sequential": Reader("sequential GSWA, window T/8", ("standard", "swa", "swa"), window=0.125),
+    "mlr": Reader("MLR, the authors' ranks", ("mlr",), ranks=AUTHORS),
+    "mlr_gain": Reader("MLR, the authors' ranks, gain 8", ("mlr",), ranks=AUTHORS, gain=8.0),
+    "mlr_wide": Reader("MLR, three wide levels, gain 8", ("mlr",), ranks=WIDE, gain=8.0),
+    "mlr_wide_soft": Reader("MLR, three wide levels", ("mlr",), ranks=WIDE),
+    "mlr_wide_sum": Reader(
+        "MLR, three wide levels, gain 8, undivided", ("mlr",), ranks=WIDE, gain=8.0, normalize_levels=False
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Every method at every width, with the same care for each: `rates` are tried on `sweep_seed`, all for the whole
-    training; the best one trains `seeds`, which the choice has not seen. A single rate needs no trial.
+    """Every method at every width, with the same care for each: `rates` are tried on `sweep_seed`; the best one trains
+    `seeds`, which the choice has not seen. A single rate needs no trial.
+
+    Args:
+        widths: of the models, D.
+        steps: of a training.
+        batch: sequences a step.
+        warmup: the share of the steps until the rate is at its peak.
+        rates: at width `base_width`; muP carries them to the others (`mup.rate_factors`).
+        seeds: of the models that are reported. None: the sweep itself is what is wanted.
+        precision: of matrix products on a GPU, "float32", "tf32" or "bf16"; a CPU takes float32.
+
+    at_once: how many models are trained as one population; None for all.
+    """
+
+    widths: tuple[int, ...]
+    steps: int
+    batch: int
+    methods: tuple[str, ...]
+    layers: int = 6
+    warmup: float = 0.05
+    rates: tuple[float, ...]
+    sweep_seed: int = 100
+    seeds: tuple[int, ...] = (0, 1, 2)
+    precision: str = "bf16"
+
+    base_width: ClassVar[int]
+    at_once: ClassVar[int | None] = None
+
+    def steps_of(self, stage: str) -> int:
+        """How long a model is trained, in the "sweep" and for the "seeds"."""
+        return self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionComparison(Comparison):
+    """Of in-context regression. All rates are tried for the whole training: the drop of the loss comes late.
 
     Args:
         d: dimension of the inputs. There are 2d pairs in a prompt, so 4d tokens.
-        widths: of the models, D.
-        batch: prompts a step.
         curriculum: the share of the steps until all d dimensions are in use.
-        rates: at width 64; muP carries them to the others (`mup.rate_factors`).
-        seeds: of the models that are reported. None: the sweep itself is what is wanted.
         qk_norm: off, since a LayerNorm over the few features of a narrow head, or of one level of MLR, leaves little of
             them: nothing at all of one feature, and of two their order.
-        precision: of matrix products on a GPU, "float32", "tf32" or "bf16"; a CPU takes float32.
         fresh: prompts on which the models are evaluated.
     """
 
     d: int
-    widths: tuple[int, ...]
-    steps: int
-    batch: int
     methods: tuple[str, ...] = tuple(SCORERS)
-    layers: int = 6
     curriculum: float = 0.4
-    warmup: float = 0.05
     rates: tuple[float, ...] = (1.5e-3, 3e-3, 6e-3)
-    sweep_seed: int = 100
-    seeds: tuple[int, ...] = (0, 1, 2)
     qk_norm: bool = False
-    precision: str = "bf16"
     fresh: int = 4096
 
     base_width = 64
@@ -69,14 +153,44 @@ class Comparison:
         return 2 * self.d
 
     @property
-    def setting(self) -> dict:
-        """What two runs must share to be of one comparison: all but its extent."""
-        extent = ("widths", "methods")
-        return {name: value for name, value in asdict(self).items() if name not in extent} | {"pairs": self.pairs}
+    def context(self) -> int:
+        return 2 * self.pairs
 
 
-ICL_16 = Comparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
-MICRO = Comparison(
+@dataclass(frozen=True, kw_only=True)
+class TextComparison(Comparison):
+    """Of language models. One model at a time: each fills a GPU by itself.
+
+    Args:
+        corpus: a name or a path, as `corpora.load` takes it.
+        context: characters that a model reads, T.
+        head_dimension: r; a model of width D has D / r heads.
+        sweep_steps: how long each rate is tried.
+        windows: of held-out text on which the models are evaluated, at most.
+    """
+
+    corpus: str = "classic-books"
+    context: int = 1024
+    head_dimension: int = 64
+    methods: tuple[str, ...] = tuple(READERS)
+    rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+    sweep_steps: int
+    windows: int = 512
+
+    base_width = 256
+    at_once = 1
+
+    @property
+    def on_a_gpu(self) -> bool:
+        """Whether it would take a processor days."""
+        return max(self.widths) >= 256
+
+    def steps_of(self, stage: str) -> int:
+        return self.sweep_steps if stage == "sweep" else self.steps
+
+
+ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
+MICRO = RegressionComparison(
     d=2,
     widths=(8, 16),
     steps=20,
@@ -98,10 +212,49 @@ COMPARISONS = {
         ICL_16, widths=(32, 64, 128), steps=3000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()
     ),
     # a comparison to watch on a processor
-    "icl-live": Comparison(
+    "icl-live": RegressionComparison(
         d=3, widths=(16,), steps=1500, batch=64, methods=("standard", "btt"), layers=3, rates=(3e-3,), seeds=(0,)
     ),
     # seconds: one of everything, for tests and for a first look at a GPU
     "icl-micro": MICRO,
     "icl-smoke": replace(ICL_16, widths=(64,), steps=200, fresh=512),
+}
+
+LM_256 = TextComparison(widths=(256,), steps=3000, sweep_steps=500, batch=64)
+SMALL = replace(LM_256, corpus="python-docs", context=128, batch=16, windows=256)
+
+TEXT_COMPARISONS = {
+    # one width each, as they differ so much in what they cost; the variants of MLR at the narrowest
+    "lm-256": LM_256,
+    **{
+        f"lm-{width}": replace(
+            LM_256, widths=(width,), methods=("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
+        )
+        for width in (384, 512, 768)
+    },
+    # a comparison to watch on a processor
+    "lm-live": replace(
+        SMALL,
+        widths=(64,),
+        head_dimension=16,
+        layers=3,
+        methods=("standard", "mlr_wide"),
+        steps=600,
+        rates=(2.5e-3,),
+        seeds=(0,),
+    ),
+    # seconds: one of everything, for tests and for a first look at a GPU
+    "lm-smoke": replace(
+        SMALL,
+        widths=(16,),
+        head_dimension=8,
+        layers=3,
+        context=32,
+        batch=8,
+        steps=30,
+        sweep_steps=10,
+        rates=(8e-4, 4e-3),
+        seeds=(0, 1),
+        windows=64,
+    ),
 }

@@ -86,9 +86,14 @@ def model_config(preset: Preset, method: Method) -> GPTConfig:
 
 
 def build_model(preset: Preset, method: Method, seed: int) -> GPT:
+    return initial(model_config(preset, method), seed)
+
+
+def initial(config: GPTConfig, seed: int) -> GPT:
+    """A GPT whose weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT(model_config(preset, method))
+        return GPT(config)
 
 
 def train(
@@ -242,17 +247,7 @@ def load_model(path: str | Path) -> GPT:
     Raises, always naming the file: `FileNotFoundError` if it is not there; `ValueError` if it is broken, holds no
     model of this book, or holds weights that do not fit the model that it describes.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: they are written by `python -m structattn_minimal.experiments`")
-    try:
-        with safe_open(path, framework="pt") as file:
-            words = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is broken, or no safetensors file: {error}") from None
+    words, weights = read_file(path)
     try:
         model = GPT(GPTConfig(**tuples(json.loads(words["config"]))))
     except (KeyError, TypeError, ValueError) as error:
@@ -266,6 +261,20 @@ def load_model(path: str | Path) -> GPT:
         )
     model.load_state_dict(weights)
     return model.eval()
+
+
+def read_file(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Words and tensors of a safetensors file. Raises `FileNotFoundError`, or `ValueError` if it is broken."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: they are written by `python -m structattn_minimal.experiments`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is broken, or no safetensors file: {error}") from None
 
 
 def tuples(value: object) -> object:
