@@ -12,6 +12,7 @@ from structattn_minimal.viz.explorables import (
     PromptReader,
     RankBudget,
     RankSphere,
+    TilePath,
 )
 
 CHANGED = [
@@ -25,6 +26,7 @@ CHANGED = [
     (FamilyMorph, {"levels": [[1, 2, 4, 2], [4, 1, 1, 3]], "fill": "equal", "seed": 5, "level": 1}),
     (FamilyMorph, {"levels": [[4, 2, 2, 1]], "fill": "identity"}),
     (PairExplorer, {"tokens": 64, "kind": "gswa", "ranks": [4, 5, 1, 3], "window": 5, "i": 40, "j": 3, "shift": True}),
+    (TilePath, {"tokens": 4096, "ranks": [24, 8, 16], "tile": 64, "row": 37, "step": 2}),
 ]  # fmt: skip
 
 WRONG = [
@@ -85,4 +87,12 @@ WRONG = [
     (PairExplorer, {"j": 17}),
     (PairExplorer, {"i": 32}),
     (PairExplorer, {"kind": "mlrs"}),
+    (TilePath, {"tokens": 1000}),
+    (TilePath, {"ranks": []}),
+    (TilePath, {"ranks": [8, 0]}),
+    (TilePath, {"ranks": [1] * 9}),
+    (TilePath, {"tile": 48}),
+    (TilePath, {"row": 8}),
+    (TilePath, {"row": -1}),
+    (TilePath, {"step": 9}),
 ]  # fmt: skip

@@ -13,8 +13,11 @@ from .pair_explorer import PairExplorer
 from .prompt_reader import PromptReader
 from .rank_budget import RankBudget
 from .rank_sphere import RankSphere
+from .tile_path import TilePath
 
-FACES = (BilinearForm, RankSphere, PromptReader, MatrixZoo, BTTSteps, RankBudget, FamilyMorph, PairExplorer)
+FACES = (
+    BilinearForm, RankSphere, PromptReader, MatrixZoo, BTTSteps, RankBudget, FamilyMorph, PairExplorer, TilePath,
+)  # fmt: skip
 
 __all__ = [
     "FACES",
@@ -24,8 +27,10 @@ __all__ = [
     "Explorable",
     "FamilyMorph",
     "MatrixZoo",
-    "PairExplorer", "PromptReader",
+    "PairExplorer",
+    "PromptReader",
     "RankBudget",
     "RankSphere",
+    "TilePath",
     "module_text",
 ]
