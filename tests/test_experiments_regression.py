@@ -12,7 +12,7 @@ import structattn_minimal as sa
 from structattn_minimal.experiments import regression
 from structattn_minimal.experiments.__main__ import main
 from structattn_minimal.experiments.mup import rate_factors
-from structattn_minimal.experiments.records import write_record
+from structattn_minimal.experiments.records import read_record, write_record
 from structattn_minimal.experiments.training import Population, warmup_cosine
 
 TINY = regression.PRESETS["icl-tiny"]
@@ -258,6 +258,12 @@ def test_a_record_refuses_what_is_not_a_number(tmp_path, bad):
     with pytest.raises(ValueError, match="seed"):
         write_record(out, {}, command="python -m x", seeds=[])
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_record_of_the_book_is_read_by_its_name():
+    assert read_record("lm_tiny")["command"].startswith("python -m structattn_minimal")
+    with pytest.raises(FileNotFoundError, match="no record called 'lm_huge' comes with the book"):
+        read_record("lm_huge")
 
 
 def test_attention_maps_are_what_the_model_used():

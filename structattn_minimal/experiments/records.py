@@ -42,6 +42,20 @@ def write_record(path: str | Path, results: dict, *, command: str, seeds: Sequen
     unfinished.replace(path)
 
 
+def recorded(file: str) -> Path:
+    """Where a file of `book/results/` lies: inside an installed package, or in the repository."""
+    packed = Path(__file__).parent / "results" / file
+    return packed if packed.is_file() else Path(__file__).parents[2] / "book" / "results" / file
+
+
+def read_record(name: str) -> dict:
+    """The record of a run that comes with the book, such as "lm_tiny". Raises `FileNotFoundError` if there is none."""
+    path = recorded(f"{name}.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"no record called {name!r} comes with the book: there is no {path}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def not_finite(results: object, name: str = "") -> list[str]:
     """The paths, such as "btt.errors.3", of numbers that are infinite or no numbers at all."""
     if isinstance(results, float):

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from ..costs import attention_cost
 from ..transformer import GPT, GPTConfig
 from .mup import rate_factors
+from .records import recorded
 from .training import Population, warmup_cosine
 
 ALPHABET = "\n" + "".join(chr(code) for code in range(32, 127))
@@ -288,8 +289,7 @@ def save_model(model: GPT, path: str | Path) -> None:
 
 def trained(name: str) -> GPT:
     """A model whose weights come with the book, such as "lm_tiny_mlr"; errors as in `load_model`."""
-    packed = Path(__file__).parent / "weights" / f"{name}.safetensors"  # in an installed package
-    return load_model(packed if packed.is_file() else Path(__file__).parents[2] / "book/results" / packed.name)
+    return load_model(recorded(f"{name}.safetensors"))
 
 
 def load_model(path: str | Path) -> GPT:
