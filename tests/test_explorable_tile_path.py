@@ -106,7 +106,7 @@ def test_with_small_tiles_the_share_approaches_the_closed_form(js):
 
 
 def words(page):
-    return page.locator(".sx-words").inner_text()
+    return page.locator(".sx-words").inner_text().replace("\u00a0", " ")
 
 
 def test_a_tile_walks_through_its_phases_by_button_and_key(shown):

@@ -13,10 +13,12 @@ from .pair_explorer import PairExplorer
 from .prompt_reader import PromptReader
 from .rank_budget import RankBudget
 from .rank_sphere import RankSphere
+from .three_floors import ThreeFloors
 from .tile_path import TilePath
 
 FACES = (
     BilinearForm, RankSphere, PromptReader, MatrixZoo, BTTSteps, RankBudget, FamilyMorph, PairExplorer, TilePath,
+    ThreeFloors,
 )  # fmt: skip
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "PromptReader",
     "RankBudget",
     "RankSphere",
+    "ThreeFloors",
     "TilePath",
     "module_text",
 ]

@@ -2,12 +2,6 @@
 
 const SIZE = 400;
 const EDGE = 30; // room for the axes
-const PRESETS = [
-  ["32|8|6|4|4|4|4|2", [32, 8, 6, 4, 4, 4, 4, 2]],
-  ["32|16|16", [32, 16, 16]],
-  ["16|16|16|16", [16, 16, 16, 16]],
-  ["64|16|16|16|16", [64, 16, 16, 16, 16]],
-];
 
 const total = (numbers) => numbers.reduce((sum, one) => sum + one, 0);
 const blockSizes = ({ tokens, ranks }) => ranks.map((_, l) => tokens / 2 ** l);
@@ -60,7 +54,7 @@ const rectangles = (setting) => {
 
 export const compute = { blockSizes, home, phases, tileMacs, headMacs, rectangles };
 
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%`;
 const counted = (n) => n.toLocaleString("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
@@ -70,7 +64,6 @@ const STYLE_HERE = `
 .tp-table :is(th, td):first-child { text-align: start; }
 .tp-table thead th, .tp-table tr.later :is(th, td) { color: var(--muted); }
 .tp-table tr.now :is(th, td) { color: var(--accent-2); font-weight: 600; }
-.tp-ranks { display: grid; grid-template-columns: repeat(auto-fit, minmax(6rem, 1fr)); gap: .25rem 1rem; }
 .tp-steps { display: flex; gap: .5rem; align-items: center; }
 `;
 
@@ -100,14 +93,7 @@ export default {
       format: (n) => counted(2 ** n), act: (n) => resize({ tokens: 2 ** n }) });
     const tile = choices({ label: "Queries in a tile", options: [16, 32, 64, 128, 256].map((n) => [n, n]), act: (n) => resize({ tile: n }) });
     const row = slider({ label: "Tile", min: 0, max: 7, step: 1, format: (n) => `${n + 1} of ${tiles()}`, act: goTo });
-    const preset = choices({ label: "Ranks", options: PRESETS.map(([name]) => [name, name]),
-      act: (name) => set({ ranks: PRESETS.find(([known]) => known === name)[1], step: 0 }) });
-    const levels = slider({ label: html("span", {}, "Levels ", html("i", {}, "L")), min: 1, max: 8, step: 1,
-      act: (n) => set({ ranks: Array.from({ length: n }, (_, l) => get("ranks")[l] ?? get("ranks").at(-1)), step: 0 }) });
-    const ranks = Array.from({ length: 8 }, (_, l) => slider({
-      label: html("span", {}, "Rank ", html("i", {}, "r"), html("sub", {}, l + 1)), min: 1, max: 64, step: 1,
-      act: (rank) => set({ ranks: get("ranks").map((one, m) => (m === l ? rank : one)) }),
-    }));
+    const ranks = rankControls(() => get("ranks"), (list) => set({ ranks: list, step: 0 }));
     const back = button("Back", () => walk(-1));
     const next = button("Next phase", () => walk(1), { class: "main" });
 
@@ -208,12 +194,7 @@ export default {
       tile.show(chosen.tile);
       row.show(rowNow, { max: tiles() - 1 });
       row.input.disabled = tiles() === 1;
-      preset.show(PRESETS.find(([, known]) => String(known) === String(chosen.ranks))?.[0]);
-      levels.show(chosen.ranks.length);
-      ranks.forEach((one, l) => {
-        one.node.style.display = l < chosen.ranks.length ? "" : "none";
-        if (l < chosen.ranks.length) one.show(chosen.ranks[l]);
-      });
+      ranks.show(chosen.ranks);
       back.disabled = rowNow === 0 && now === 0;
       next.replaceChildren(now + 1 < here.length ? "Next phase" : rowNow + 1 < tiles() ? "Next tile" : "First tile");
       drawMap(chosen, here, now);
@@ -235,10 +216,10 @@ export default {
     };
 
     return stage({ model, el, names: NAMES, style: STYLE_HERE }, [
-      html("div", { class: "sx-row", style: "margin-block-end: .75rem" }, tokens.node, preset.node),
+      html("div", { class: "sx-row", style: "margin-block-end: .75rem" }, tokens.node, ranks.preset),
       html("div", { class: "sx-panels" },
-        html("div", { class: "sx-stack" }, map, html("div", { class: "sx-row" }, row.node, html("div", { class: "tp-steps" }, back, next))),
-        html("div", { class: "sx-stack" }, table, bars, tile.node, html("div", { class: "tp-ranks" }, levels.node, ...ranks.map((one) => one.node)))),
+        html("div", { class: "sx-stack" }, map, html("div", { class: "sx-row" }, row.node, html("div", { class: "tp-steps" }, back, next)), tile.node),
+        html("div", { class: "sx-stack" }, table, bars, ranks.sliders)),
       spoken,
     ], draw);
   },
