@@ -28,7 +28,7 @@ CHANGED = [
     (FamilyMorph, {"levels": [[4, 2, 2, 1]], "fill": "identity"}),
     (PairExplorer, {"tokens": 64, "kind": "gswa", "ranks": [4, 5, 1, 3], "window": 5, "i": 40, "j": 3, "shift": True}),
     (TilePath, {"tokens": 4096, "ranks": [24, 8, 16], "tile": 64, "row": 37, "step": 2}),
-    (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "tiles"}),
+    (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
 ]  # fmt: skip
 
 WRONG = [

@@ -8,7 +8,9 @@ const CHIPS = {
 const FLOORS = ["tensor", "exp", "memory"];
 const LABELS = { tensor: "tensor cores", exp: "exponentials", memory: "memory" };
 const IN_WORDS = { tensor: "the tensor cores", exp: "the exponentials", memory: "memory" };
-const [TILE, STEP] = [128, 16]; // of a kernel: queries in a tile, features in a step of the tensor cores
+const TILE = 128; // queries in a tile of a kernel
+// The columns in which a kernel multiplies a prefix of n features: steps of the tensor cores, or powers of two.
+const COLUMNS = { sixteens: (n) => 16 * Math.ceil(n / 16), powers: (n) => Math.max(16, 2 ** Math.ceil(Math.log2(n))) };
 
 const total = (numbers) => numbers.reduce((sum, one) => sum + one, 0);
 
@@ -16,12 +18,12 @@ const total = (numbers) => numbers.reduce((sum, one) => sum + one, 0);
 const share = ({ tokens, ranks, counted }) => {
   const r = total(ranks);
   if (counted === "pairs") return total(ranks.map((rank, l) => rank / 2 ** l)) / r;
-  const widths = ranks.map((_, l) => Math.ceil(total(ranks.slice(0, l + 1)) / STEP) * STEP);
+  const widths = ranks.map((_, l) => COLUMNS[counted](total(ranks.slice(0, l + 1))));
   let [done, dense] = [0, 0];
   for (let start = 0; start < tokens; start += TILE) {
     const firsts = ranks.map((_, l) => tokens / 2 ** l).filter((size) => size >= TILE).map((size) => Math.floor(start / size) * size);
-    done += total(firsts.map((first, l) => ((firsts[l + 1] ?? start) - first) * widths[l])) + TILE * r;
-    dense += (start + TILE) * r;
+    done += total(firsts.map((first, l) => ((firsts[l + 1] ?? start) - first) * widths[l])) + TILE * widths.at(-1);
+    dense += (start + TILE) * widths.at(-1);
   }
   return done / dense;
 };
@@ -58,7 +60,7 @@ export default {
     const ranks = rankControls(() => get("ranks"), (list) => set({ ranks: list }));
     const passes = choices({ label: "Passes", options: [["forward", "forward"], ["both", "with backward"]], act: (value) => set({ passes: value }) });
     const chip = choices({ label: "Chip", options: Object.keys(CHIPS).map((name) => [name, name]), act: (value) => set({ chip: value }) });
-    const counted = choices({ label: "Score MACs", options: [["pairs", "of the pairs"], ["tiles", "with tiles"]], act: (value) => set({ counted: value }) });
+    const counted = choices({ label: "Score MACs", options: [["pairs", "of the pairs"], ["sixteens", "tiles, 16s"], ["powers", "tiles, powers of 2"]], act: (value) => set({ counted: value }) });
 
     const [W, H, LEFT, ROW] = [340, 236, 96, 15];
     const bars = svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "sx-plot", role: "img" });

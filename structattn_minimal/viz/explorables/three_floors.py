@@ -7,8 +7,8 @@ class ThreeFloors(Explorable):
     """Chapter 9: how long tensor cores, exponentials and memory take at least, for dense and for MLR attention.
 
     tokens: T.  ranks: r_1 ... r_L; values are as wide as their sum.  passes: forward alone, or with the backward pass.
-    chip: whose peak rates.  counted: the MACs of the pairs alone, or those of tiles of 128 queries with prefixes in
-    steps of 16 features.  Raises `traitlets.TraitError` for values out of range.
+    chip: whose peak rates.  counted: the MACs of the pairs alone, or those of tiles of 128 queries with prefixes rounded
+    up to steps of 16 features, or to powers of two.  Raises `traitlets.TraitError` for values out of range.
     """
 
     module = "three_floors"
@@ -21,4 +21,4 @@ class ThreeFloors(Explorable):
     ranks = t.List(t.Int(min=1, max=64), [32, 8, 6, 4, 4, 4, 4, 2], minlen=1, maxlen=8).tag(sync=True)
     passes = choice("forward", "both")
     chip = choice("H100", "A100")
-    counted = choice("pairs", "tiles")
+    counted = choice("pairs", "sixteens", "powers")
