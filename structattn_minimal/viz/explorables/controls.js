@@ -79,7 +79,7 @@ const choices = ({ label, options, act }) => {
 };
 
 // The ranks of MLR attention, r_1 ... r_L with L up to 8: known lists to choose from, and a slider for L and for each rank.
-const RANK_LISTS = [[32, 8, 6, 4, 4, 4, 4, 2], [32, 16, 16], [16, 16, 16, 16], [64, 16, 16, 16, 16]];
+const RANK_LISTS = [[32, 8, 6, 4, 4, 4, 4, 2], [32, 16, 16], [16, 16, 32], [64, 16, 16, 16, 16], [32, 32, 64]];
 const rankControls = (get, set) => {
   const preset = choices({ label: "Ranks", options: RANK_LISTS.map((list) => [list.join("|"), list.join("|")]),
     act: (name) => set(name.split("|").map(Number)) });
