@@ -3,9 +3,9 @@
     S_ij = sum over the levels l whose block i and j share of  scale_l <q_i^l, k_j^l>,      scale_l = 1 / r_l        (1)
 
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
-as in any attention. Three exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks
-at a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "triton" is
-a kernel for GPUs, right in Triton's interpreter and not yet on a GPU.
+as in any attention. Four exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks at
+a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "merge" puts it
+together from calls of ordinary attention; "triton" is one kernel for GPUs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from . import mlr_kernel
-from .checks import positive_ints, require
+from . import mlr_kernel, mlr_merge
+from .checks import positive_ints, require, shape_of
 from .partition import Segment, Tile, check_block_sizes, halving_block_sizes, same_block, tiles
 
-BACKENDS = ("auto", "dense", "blockwise", "triton")
+BACKENDS = ("auto", "dense", "blockwise", "merge", "triton")
 TILE_SIZE = 128  # queries a tile of the block-wise form: memory grows with it, and small ones cost time
 
 
@@ -61,8 +61,9 @@ def mlr_attention(
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
-        backend: "dense" (the definition), "blockwise" (no T x T tensor), "triton" (Triton's interpreter only, causal,
-            float32, bfloat16 or float16, d and d_v up to 128), or "auto" (the quicker of the first two, for now).
+        backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention;
+            causal, blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or
+            float16, d and d_v up to 128), or "auto" (the quickest of them here).
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
@@ -75,13 +76,20 @@ def mlr_attention(
     """
     q, k, v = _floating_tensors(q=q, k=k, v=v)
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
-    q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "auto":
         backend = _quickest(q, v, hierarchy)
+    if backend == "triton":
+        if isinstance(level_scales, Tensor):  # they may want a gradient, which the kernel does not give
+            q, level_scales = _scale_levels(q, hierarchy.ranks, level_scales), [1.0] * len(hierarchy.ranks)
+        scales = [float(scale) for scale in scales_of_levels(hierarchy.ranks, level_scales)]
+        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, scales, normalize_levels)[0]
+    q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense":
         return _definition(q, k, hierarchy).softmax(-1) @ v
-    if backend == "triton":
-        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)[0]
+    if backend == "merge":
+        found = mlr_merge.pieces(q.shape[-2], hierarchy.ranks, hierarchy.block_sizes)
+        four = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))  # (batch, heads, seq, features)
+        return mlr_merge.Merge.apply(*four, found, normalize_levels).view(v.shape)
     if backend == "sdpa":
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
     return _Blockwise.apply(q, k, v, hierarchy)
@@ -90,7 +98,11 @@ def mlr_attention(
 def _quickest(q, v, hierarchy: Hierarchy) -> str:
     if len(hierarchy.ranks) == 1:
         return "sdpa"
-    return "dense" if q.shape[-2] <= 2 * TILE_SIZE else "blockwise"
+    if q.shape[-2] <= 2 * TILE_SIZE:
+        return "dense"
+    # Without tensor cores, as in float32, torch's own products are ahead of the kernel's.
+    on_gpu = q.is_cuda and q.dtype != torch.float32 and mlr_kernel.obstacle(q, v, hierarchy.causal) is None
+    return "triton" if on_gpu else "blockwise"
 
 
 def mlr_scores(
@@ -129,7 +141,7 @@ def check_level_scales(level_scales, n_levels: int) -> None:
     else:
         numbers = isinstance(level_scales, Sequence) and all(isinstance(scale, Real) for scale in level_scales)
         fit = level_scales is None or (numbers and len(level_scales) == n_levels)
-    require(fit, f"level_scales must be {n_levels} numbers, one a level, got {level_scales!r}")
+    require(fit, f"level_scales must be {n_levels} numbers, one a level, got {shape_of(level_scales)}")
 
 
 def check_backend(backend: object) -> None:
@@ -149,11 +161,16 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     require(sum(ranks) == d, f"ranks must sum to the feature dimension d = {d}, got {ranks}, which sum to {sum(ranks)}")
     check_level_scales(level_scales, len(ranks))
     check_backend(backend)
-    obstacle = mlr_kernel.obstacle(q, v, causal) if backend == "triton" else None
-    require(obstacle is None, f'backend="triton" {obstacle}')
     if block_sizes is None:
         block_sizes = halving_block_sizes(seq_len, len(ranks), "without block_sizes the sequence length")
-    return Hierarchy(ranks, check_block_sizes(block_sizes, seq_len, len(ranks)), normalize_levels, causal)
+    block_sizes = check_block_sizes(block_sizes, seq_len, len(ranks))
+    obstacle = None
+    if backend == "triton":
+        obstacle = mlr_kernel.obstacle(q, v, causal)
+    elif backend == "merge":
+        obstacle = mlr_merge.obstacle(q, v, ranks, block_sizes, causal)
+    require(obstacle is None, f'backend="{backend}" {obstacle}')
+    return Hierarchy(ranks, block_sizes, normalize_levels, causal)
 
 
 def scales_of_levels(ranks: Sequence[int], level_scales):
@@ -163,8 +180,10 @@ def scales_of_levels(ranks: Sequence[int], level_scales):
 
 def _scale_levels(q, ranks, level_scales):
     """Fold scale_l into the queries once: a dot product over the features of levels 1..l is then their scaled sum."""
-    scales = torch.as_tensor(scales_of_levels(ranks, level_scales), dtype=q.dtype)
-    return q * scales.to(q.device).repeat_interleave(torch.tensor(ranks, device=q.device))
+    scales = zip(ranks, scales_of_levels(ranks, level_scales), strict=True)
+    if isinstance(level_scales, Tensor):
+        return q * torch.cat([scale.expand(rank) for rank, scale in scales]).to(q)
+    return q * torch.cat([q.new_full((rank,), scale) for rank, scale in scales])  # made where q is: a graph can hold it
 
 
 def _scores(

@@ -7,34 +7,50 @@ around the diagonal takes masks, for causality and for levels finer than the til
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+HAS_TRITON = find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as Triton does
 WIDEST = 128  # features, and values, that a program holds
+WIDTHS = (16, 32, 64, 128)  # columns that a program reads at once
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-# Kernel -> (tile, step, warps, stages), for (kernel, wide heads?); first guesses, not yet measured.
-LAUNCH = {
-    ("forward", False): (128, 64, 8, 3),
-    ("forward", True): (128, 64, 8, 3),
-    ("backward_rows", False): (128, 64, 8, 3),
-    ("backward_rows", True): (128, 64, 8, 3),
-    ("backward_columns", False): (128, 64, 8, 3),
-    ("backward_columns", True): (128, 64, 8, 2),
+
+class Launch(NamedTuple):
+    """How a kernel is cut: rows of its own tile, rows a step, warps, pipeline stages, registers a thread."""
+
+    tile: int
+    step: int
+    warps: int
+    stages: int
+    registers: int | None = None
+
+
+LAUNCH = {  # (kernel, heads wider than 64?); the quickest of those tried on an H100
+    ("forward", False): Launch(64, 64, 4, 3, 128),
+    ("forward", True): Launch(64, 64, 4, 3),
+    ("backward_rows", False): Launch(64, 64, 4, 3, 168),
+    ("backward_rows", True): Launch(64, 64, 4, 3),
+    ("backward_columns", False): Launch(64, 32, 4, 3, 168),
+    ("backward_columns", True): Launch(64, 32, 4, 3),
 }
-SMALL = (32, 32, 4, 1)  # float32 goes through no tensor core, and its tiles are twice the bytes
+SMALL = Launch(32, 32, 4, 1)  # float32 goes through no tensor core, and its tiles are twice the bytes
 
 
 def obstacle(q: Tensor, v: Tensor, causal: bool) -> str | None:
     """Why the kernel cannot take these, in words; None if it can."""
-    if find_spec("triton") is None:
+    if not HAS_TRITON:
         return "needs the package triton"
-    if os.environ.get("TRITON_INTERPRET") != "1":  # right in the interpreter; illegal accesses on a GPU, unexplained
-        return "needs Triton's interpreter (TRITON_INTERPRET=1) until the kernel is right on a GPU"
+    if not q.is_cuda and not INTERPRETED:
+        return f"needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1), got tensors on {q.device}"
     if not causal:
         return "is causal only, got causal=False"
     if q.dtype not in DTYPES:
@@ -42,6 +58,13 @@ def obstacle(q: Tensor, v: Tensor, causal: bool) -> str | None:
     if max(q.shape[-1], v.shape[-1]) > WIDEST:
         return f"takes d and d_v up to {WIDEST}, got {q.shape[-1]} and {v.shape[-1]}"
     return None
+
+
+@lru_cache(maxsize=64)
+def _factors(ranks: tuple[int, ...], scales: tuple[float, ...], device: torch.device) -> Float[Tensor, " d"]:
+    """The scale of each feature. Kept: while a CUDA graph is captured, no tensor can be made of numbers."""
+    each = [scale for rank, scale in zip(ranks, scales, strict=True) for _ in range(rank)]
+    return torch.tensor(each, dtype=torch.float32, device=device)
 
 
 def row_phases(start: int, tile: int, step: int, block_sizes: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -64,93 +87,121 @@ def n_coarse(block_sizes: Sequence[int], tile: int) -> int:
     return 1 + next((l for l, size in enumerate(block_sizes[1:]) if size % tile), len(block_sizes) - 1)
 
 
-def columns(n_features: int) -> tuple[int, int]:
-    """`n_features` read as two powers of two (the second may be 0), at least 16: what tensor cores multiply."""
-    steps = 16 * -(-n_features // 16)
-    wide = 1 << steps.bit_length() - 1
-    return wide, power_of_two(steps - wide) if steps > wide else 0
+def columns(n_features: int) -> int:
+    """How many columns are read for `n_features`: the least power of two that holds them, at least 16."""
+    return max(16, 1 << (n_features - 1).bit_length())
 
 
-def power_of_two(n: int) -> int:
-    """The least power of two that is at least `n` and 16."""
-    return max(16, 1 << (n - 1).bit_length())
-
-
-def _width(ranks: Sequence[int]) -> int:
-    """Columns of q and k, so that no level reads past them."""
-    ends = list(accumulate(ranks))
-    fine = [end - rank + power_of_two(rank) for end, rank in zip(ends, ranks, strict=True)]
-    return -(-max([sum(columns(end)) for end in ends] + fine) // 16) * 16
-
-
-def _launch(name: str, tensors: Sequence[Tensor], ranks, block_sizes, normalize_levels: bool, **more) -> None:
-    """Run kernel `name` on (batch, seq, width) tensors, one program a tile and batch entry."""
-    from . import mlr_kernel_triton  # imports Triton
-
-    q, _, v = tensors[:3]
-    (n_batch, seq_len, width), width_v = q.shape, v.shape[-1]
-    wide_heads = max(width, width_v) > 64
-    tile, step, warps, stages = SMALL if q.dtype == torch.float32 else LAUNCH[name, wide_heads]
+@lru_cache(maxsize=64)
+def _levels(ranks: tuple[int, ...], block_sizes: tuple[int, ...], tile: int) -> dict[str, tuple[int, ...]]:
+    """What a kernel has to know of the levels: those with blocks of whole tiles, and the finer ones."""
     coarse, ends = n_coarse(block_sizes, tile), list(accumulate(ranks))
-    read = [columns(end) for end in ends[:coarse]]
-    fine = ranks[coarse:]
-    if name == "backward_columns":
-        more["RAGGED"] = seq_len % tile != 0
-    with torch.device(q.device) if not q.is_cuda else torch.cuda.device(q.device):
-        getattr(mlr_kernel_triton, name)[(n_batch * -(-seq_len // tile),)](
-            *tensors, n_batch, seq_len, WIDTH=width, WIDTH_V=width_v, SIZES=tuple(block_sizes[:coarse]),
-            PREFIX=tuple(ends[:coarse]), WIDE=tuple(w for w, _ in read), REST=tuple(r for _, r in read),
-            FINE_FROM=tuple(ends[coarse - 1 : -1]), FINE_RANK=tuple(fine), FINE_WIDE=tuple(map(power_of_two, fine)),
-            FINE_SIZE=tuple(block_sizes[coarse:]), NORMALIZE=normalize_levels, TILE=tile, STEP=step,
-            num_warps=warps, num_stages=stages, **more,
-        )  # fmt: skip
+    return {
+        "SIZES": tuple(block_sizes[:coarse]),
+        "PREFIX": tuple(ends[:coarse]),
+        "WIDTH": tuple(map(columns, ends[:coarse])),
+        "FINE_SIZE": tuple(block_sizes[coarse:]),
+        "FINE_FIRST": tuple(ends[coarse - 1 : -1]),
+        "FINE_LAST": tuple(ends[coarse:]),
+    }
 
 
-def _flat(t: Tensor, width: int) -> Tensor:
-    """(..., seq, n) as contiguous (batch, seq, width), zeros after the n features."""
-    t = t.reshape(-1, *t.shape[-2:])
-    return pad(t, (0, width - t.shape[-1])) if width > t.shape[-1] else t.contiguous()
+def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, block_sizes, normalize_levels) -> None:
+    """Run kernel `name`, one program a tile and head.
+
+    tensors: the kernel's, in order. (t,) goes as it is; (t, "tile" or "step") as a descriptor of so many rows and
+    `full` columns; with a True behind as four, one for each of `WIDTHS`, where the levels need it.
+    """
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    from . import mlr_kernel_triton
+
+    n_batch, n_heads, seq_len, _ = q.shape
+    how = SMALL if q.dtype == torch.float32 else LAUNCH[name, full > 64]
+    levels = _levels(tuple(ranks), tuple(block_sizes), how.tile)
+    used = {*levels["WIDTH"], full}
+
+    def described(t, rows, width):
+        return TensorDescriptor(t, list(t.shape), list(t.stride()), [1, 1, getattr(how, rows), width])
+
+    arguments = []
+    for t, *rows in tensors:
+        match rows:
+            case []:
+                arguments.append(t)
+            case [rows]:
+                arguments.append(described(t, rows, full))
+            case [rows, True]:
+                arguments += [described(t, rows, width) if width in used else None for width in WIDTHS]
+    getattr(mlr_kernel_triton, name)[(n_batch * n_heads * -(-seq_len // how.tile),)](
+        *arguments, n_batch, n_heads, seq_len, **levels, NORMALIZE=normalize_levels, TILE=how.tile, STEP=how.step,
+        FULL=full, num_warps=how.warps, num_stages=how.stages, maxnreg=how.registers,
+    )  # fmt: skip
+
+
+def _readable(t: Tensor) -> Tensor:
+    """(..., heads, seq, n) as (batch, heads, seq, m >= n), strides in steps of 16 bytes, as descriptors need it."""
+    t = t.reshape(-1, *t.shape[-3:])
+    unit = 16 // t.itemsize
+    if t.shape[-1] % unit:
+        return pad(t, (0, -t.shape[-1] % unit))
+    steps = all(stride > 0 and stride % unit == 0 for stride in t.stride()[:-1])
+    return t if steps and t.stride(-1) == 1 and t.data_ptr() % 16 == 0 else t.contiguous()
+
+
+def _full(q: Tensor, v: Tensor) -> int:
+    """Columns that hold all features, and all values."""
+    return columns(max(q.shape[-1], v.shape[-1]))
+
+
+def _as(t: Tensor, like: Tensor) -> Tensor:
+    """`t` without its padding, with the shape, layout and dtype of `like`."""
+    t = t[..., : like.shape[-1]].reshape(like.shape)
+    fits = t.dtype == like.dtype and t.stride() == torch.empty_like(like, device="meta").stride()
+    return t if fits else torch.empty_like(like).copy_(t)
 
 
 @torch.library.custom_op("structattn::mlr", mutates_args=())
 def mlr_op(
-    q: Tensor, k: Tensor, v: Tensor, ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool
-) -> tuple[Tensor, Tensor]:
-    """(softmax(S) V, base-2 log-sum-exp of each row) with the levels' scales in q already."""
-    width, width_v = _width(ranks), power_of_two(v.shape[-1])
-    flat = [_flat(q, width), _flat(k, width), _flat(v, width_v)]
-    out = torch.empty_like(flat[2])
-    lse = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)
-    _launch("forward", [*flat, out, lse], ranks, block_sizes, normalize_levels)
-    return out[..., : v.shape[-1]].reshape(v.shape).contiguous(), lse
+    q: Tensor, k: Tensor, v: Tensor,
+    ranks: Sequence[int], block_sizes: Sequence[int], scales: Sequence[float], normalize_levels: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(softmax(S) V, base-2 log-sum-exp of each row); one scale a level."""
+    q4, k4, v4 = map(_readable, (q, k, v))
+    out, lse = torch.empty_like(v4), torch.empty(q4.shape[:-1], dtype=torch.float32, device=q.device)
+    factors = _factors(tuple(ranks), tuple(scales), q.device)
+    tensors = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out, "tile"), (lse,), (factors,)]
+    _launch("forward", tensors, q4, _full(q, v), ranks, block_sizes, normalize_levels)
+    return _as(out, v), lse.view(q.shape[:-1])
 
 
 @mlr_op.register_fake
-def _(q, k, v, ranks, block_sizes, normalize_levels):
-    return v.new_empty(v.shape), q.new_empty(q.shape[:-1], dtype=torch.float32)
+def _(q, k, v, ranks, block_sizes, scales, normalize_levels):
+    return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
 @torch.library.custom_op("structattn::mlr_backward", mutates_args=())
 def mlr_backward_op(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
-    ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
+    ranks: Sequence[int], block_sizes: Sequence[int], scales: Sequence[float], normalize_levels: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of q, k and v."""
-    width, width_v = _width(ranks), power_of_two(v.shape[-1])
-    flat_q, flat_k = _flat(q, width), _flat(k, width)
-    flat_v, flat_out, flat_d_out = (_flat(t, width_v) for t in (v, out, d_out))
-    dq, dk = (torch.zeros_like(flat_q, dtype=torch.float32) for _ in range(2))  # each phase adds its part
-    dv, delta = torch.empty_like(flat_v), torch.empty_like(lse)
     levels = (ranks, block_sizes, normalize_levels)
-    _launch("backward_rows", [flat_q, flat_k, flat_v, flat_out, lse, flat_d_out, delta, dq], *levels)
-    _launch("backward_columns", [flat_q, flat_k, flat_v, flat_d_out, lse, delta, dk, dv], *levels)
-    grads = zip((dq, dk, dv), (q, k, v), strict=True)
-    return tuple(g[..., : t.shape[-1]].to(t.dtype, copy=g.dtype == t.dtype).reshape(t.shape) for g, t in grads)
+    factors = _factors(tuple(ranks), tuple(scales), q.device)
+    q4, k4, v4, out4, d_out4 = map(_readable, (q, k, v, out, d_out))
+    dq, dk, dv, delta = map(torch.empty_like, (q4, k4, v4, lse))
+    full = _full(q, v)
+    parts = torch.empty(*q4.shape[:-1], full, dtype=torch.float32, device=q.device)
+    rows = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out4, "tile"), (d_out4, "tile"), (lse,), (delta,)]
+    _launch("backward_rows", [*rows, (parts,), (dq, "tile"), (factors,)], q4, full, *levels)
+    keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,), (parts,)]
+    _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile"), (factors,)], q4, full, *levels)
+    return _as(dq, q), _as(dk, k), _as(dv, v)
 
 
 @mlr_backward_op.register_fake
-def _(d_out, q, k, v, out, lse, ranks, block_sizes, normalize_levels):
-    return tuple(t.new_empty(t.shape) for t in (q, k, v))
+def _(d_out, q, k, v, out, lse, ranks, block_sizes, scales, normalize_levels):
+    return tuple(map(torch.empty_like, (q, k, v)))
 
 
 def _save(ctx, inputs, output):
@@ -161,7 +212,7 @@ def _save(ctx, inputs, output):
 
 def _gradients(ctx, d_out, _):
     q, k, v, out, lse = ctx.saved_tensors
-    return (*mlr_backward_op(d_out, q, k, v, out, lse, *ctx.levels), None, None, None)
+    return (*mlr_backward_op(d_out, q, k, v, out, lse, *ctx.levels), None, None, None, None)
 
 
 mlr_op.register_autograd(_gradients, setup_context=_save)

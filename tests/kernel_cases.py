@@ -1,6 +1,7 @@
 """Prints, for random cases, the relative errors of the kernel's output and gradients against the float64 definition.
 
-A process of its own: Triton reads TRITON_INTERPRET when it is imported, and cannot compile type-checked functions.
+With four arguments device, dtype, n, m: every m-th case, from the n-th. A process of its own: Triton reads
+TRITON_INTERPRET when it is imported, and cannot compile type-checked functions.
 """
 
 import json
@@ -49,10 +50,10 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(1)
     rng = random.Random(0)
-    device, dtype = sys.argv[1:] or ("cpu", "float32")
+    device, dtype, start, step = [*sys.argv[1:], *("cpu", "float32", "0", "1")[len(sys.argv) - 1 :]]
     cases = FIXED + [drawn(rng) for _ in range(12)]
     if device == "cuda":
         cases += [((32, 8, 6, 4, 4, 4, 4, 2), None, 1024, 64, True), ((64, 16, 16, 16, 16), None, 2048, 128, False)]
         cases += [((32, 16, 16), (4096, 1024, 256), 1500, 64, False)]
-    for case in cases:
+    for case in cases[int(start) :: int(step)]:
         print(json.dumps([case, errors(*case, device=device, dtype=getattr(torch, dtype))]), flush=True)

@@ -1,54 +1,16 @@
-"""Text: characters and back, batches, a tiny run, and checkpoints that are whole or refused by name."""
+"""Text: a tiny run, and checkpoints that are whole or refused by name."""
 
 import json
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 import torch
 
 import structattn_minimal as sa
-from structattn_minimal.experiments import text
+from structattn_minimal.experiments import corpora, text
 from structattn_minimal.experiments.__main__ import main
 
 TINY = replace(text.LM_TINY, width=32, heads=2, layers=1, context=32, steps=40, batch=8)
-
-
-def batch_of(seed=0, context=16):
-    generator = torch.Generator().manual_seed(seed)
-    return text.batches(torch.arange(1000) % text.VOCAB_SIZE, batch=4, context=context, generator=generator)
-
-
-def test_characters_go_there_and_back_and_others_are_dropped():
-    assert text.VOCAB_SIZE == len(set(text.ALPHABET)) == 96
-    assert text.decode(text.encode(text.ALPHABET)) == text.ALPHABET
-    assert text.decode(text.encode("näïve\tcode\r\n√2")) == "nvecode\n2"
-
-
-def test_targets_are_the_inputs_one_character_later():
-    for inputs, targets in islice(batch_of(), 3):
-        assert inputs.shape == targets.shape == (4, 16)
-        assert torch.equal(inputs[:, 1:], targets[:, :-1])
-        assert torch.equal(targets, (inputs + 1) % text.VOCAB_SIZE)
-
-
-def test_batches_are_those_of_their_seed():
-    first, again, other = (next(batch_of(seed))[0] for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    with pytest.raises(ValueError, match="more than context = 2000, got 1000"):
-        next(batch_of(context=2000))
-
-
-def test_the_corpus_is_long_text_in_a_fixed_order():
-    tokens = text.load_corpus("python-docs")
-    assert len(tokens) > 300_000
-    assert torch.equal(tokens, text.encode(text.python_docs()))
-    train, held_out = text.split(tokens)
-    assert len(train) + len(held_out) == len(tokens)
-    assert 0.05 < len(held_out) / len(tokens) < 0.15
-    with pytest.raises(ValueError, match=r"corpus must be one of \('python-docs',\), got 'novels'"):
-        text.load_corpus("novels")
 
 
 @pytest.mark.parametrize("name", list(TINY.methods))
@@ -65,8 +27,8 @@ def test_the_loss_falls_and_a_run_can_be_repeated(name):
 def test_evaluation_is_the_mean_loss_over_windows():
     model = text.build_model(TINY, TINY.methods["mlr"], 0)
     torch.nn.init.normal_(model.head.weight)
-    tokens = text.load_corpus("python-docs")[: 5 * TINY.context + 3]
-    pairs = [(tokens[i : i + 32], tokens[i + 1 : i + 33]) for i in range(0, 160, 32)]
+    tokens = corpora.load("python-docs").train[: 5 * TINY.context + 3]
+    pairs = [(tokens[i : i + 32].long(), tokens[i + 1 : i + 33].long()) for i in range(0, 160, 32)]
     losses = [torch.nn.functional.cross_entropy(model(x[None])[0], y) for x, y in pairs]
     assert text.evaluate(model, tokens) == pytest.approx(sum(losses).item() / 5, rel=1e-5)
 

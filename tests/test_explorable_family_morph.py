@@ -126,7 +126,9 @@ def test_the_way_from_any_setting_to_any_other_is_legal_and_turns_one_dial_at_a_
             steps = js("family_morph", "(c, [from, to]) => c.path(from, to)", [start, end])
             for before, after in zip([start, *steps], steps, strict=False):
                 FamilyMorph(levels=after)  # refuses what is not legal
-                turned = sum(x != y for old, new in zip(before, after, strict=False) for x, y in zip(old, new, strict=True))
+                turned = sum(
+                    x != y for old, new in zip(before, after, strict=False) for x, y in zip(old, new, strict=True)
+                )
                 assert turned + abs(len(after) - len(before)) == 1
             assert ([start, *steps])[-1] == end
 
@@ -164,7 +166,9 @@ def test_with_motion_a_preset_is_reached_over_legal_settings(shown):
     button.click()
     picture(page)
     assert button.get_attribute("aria-pressed") == "false"
-    page.wait_for_function("() => document.querySelector('.sx-words').textContent.startsWith('M is BTT of rank 2, (4, 4)')")
+    page.wait_for_function(
+        "() => document.querySelector('.sx-words').textContent.startsWith('M is BTT of rank 2, (4, 4)')"
+    )
     assert button.get_attribute("aria-pressed") == "true"
 
 

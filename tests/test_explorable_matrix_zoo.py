@@ -12,7 +12,12 @@ from structattn_minimal.viz.explorables import MatrixZoo
 from structattn_minimal.viz.explorables.matrix_zoo import SETTINGS
 
 WIDTHS = (16, 64)
-EVERY = [(family, d, dial) for family, settings in SETTINGS.items() for i, d in enumerate(WIDTHS) for dial in range(settings[i])]
+EVERY = [
+    (family, d, dial)
+    for family, settings in SETTINGS.items()
+    for i, d in enumerate(WIDTHS)
+    for dial in range(settings[i])
+]
 
 
 def package(js, family, d, dial):

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 (the JavaScript)
+
 """RankBudget: what the page computes, held against torch and the package, and what its controls do."""
 
 import pytest
@@ -35,7 +35,11 @@ def test_kernels_are_the_package_s(js):  # noqa: F811
 def test_svd(js, shape):  # noqa: F811
     m, n = shape
     for matrix in (randn(m, n), randn(m, 1) @ randn(1, n), torch.zeros(m, n, **F64)):
-        found = js("rank_budget", "(c, A) => c.svd(A).map(({ sigma, left, right }) => [sigma, [...left], [...right]])", matrix.tolist())
+        found = js(
+            "rank_budget",
+            "(c, A) => c.svd(A).map(({ sigma, left, right }) => [sigma, [...left], [...right]])",
+            matrix.tolist(),
+        )
         sigma, left, right = (as_tensor(list(part)) for part in zip(*found, strict=True))
         assert_close(sigma, torch.linalg.svdvals(matrix), tolerance=1e-10)
         assert_close(left.mT @ right, matrix, tolerance=1e-10)
@@ -46,10 +50,16 @@ def test_svd(js, shape):  # noqa: F811
 @pytest.mark.parametrize("kind", [*NAMES, "shuffled"])
 def test_the_fit_is_the_package_s(js, kind, ranks):  # noqa: F811
     target = kernel(js, kind)
-    found = js("rank_budget", "(c, [A, ranks]) => { const { fitted, error } = c.fit(A, ranks); return { fitted, error }; }", [target.tolist(), ranks])
+    found = js(
+        "rank_budget",
+        "(c, [A, ranks]) => { const { fitted, error } = c.fit(A, ranks); return { fitted, error }; }",
+        [target.tolist(), ranks],
+    )
     factors = factor_fitting.fit_factors(target, ranks, sweeps=8)
     assert found["error"] == pytest.approx(factor_fitting.error_of(target, factors), abs=1e-8)
-    assert_close(as_tensor(found["fitted"]), sum(factor_fitting.level_to_dense(*level) for level in factors), tolerance=1e-7)
+    assert_close(
+        as_tensor(found["fitted"]), sum(factor_fitting.level_to_dense(*level) for level in factors), tolerance=1e-7
+    )
     error = js("rank_budget", "(c, [A, rank]) => c.lowRankError(A, rank)", [target.tolist(), sum(ranks)])
     assert error == pytest.approx(factor_fitting.low_rank_error(target, sum(ranks)), abs=1e-10)
 
@@ -83,7 +93,12 @@ def test_presets_spend_the_budget(js, budget):  # noqa: F811
     presets = js("rank_budget", "(c, budget) => c.presets(budget)", budget)
     assert all(len(ranks) == 5 and sum(ranks) == budget for ranks in presets.values())
     if budget == 8:
-        assert presets == {"all global": [8, 0, 0, 0, 0], "all local": [0, 0, 8, 0, 0], "even": [2, 2, 2, 1, 1], "like 16 | 8 | 4 | 4": [4, 2, 1, 1, 0]}
+        assert presets == {
+            "all global": [8, 0, 0, 0, 0],
+            "all local": [0, 0, 8, 0, 0],
+            "even": [2, 2, 2, 1, 1],
+            "like 16 | 8 | 4 | 4": [4, 2, 1, 1, 0],
+        }
 
 
 def test_presets_and_sliders_move_the_ranks(shown):  # noqa: F811

@@ -14,7 +14,8 @@ def set_up():
         "psygnal": "psygnal==PIN",
         "structattn_minimal": os.environ.get("STRUCTATTN_SOURCE", "git+REPOSITORY"),
     }
-    yours = [name for name in ("torch", "numpy", "scipy", "matplotlib", "plotly", "ipywidgets") if find_spec(name) is None]
+    from_colab = ("torch", "numpy", "scipy", "matplotlib", "plotly", "ipywidgets")
+    yours = [name for name in from_colab if find_spec(name) is None]
     if yours:
         print(f"Colab has these and this machine does not; they are yours to install: {' '.join(yours)}")
     missing = [name for name in needed if find_spec(name) is None]

@@ -34,6 +34,7 @@ def kronecker_apply(answer, case: Case) -> None:
         by(wide_a, wide_b),
         {
             "this is B kron A: the factors are exchanged": lambda: by(wide_b, wide_a),
+            "this is (A kron B)^T x: A and B both enter transposed": lambda: by(wide_a.mT, wide_b.mT),
             "A enters transposed": lambda: by(wide_a.mT, wide_b),
             "B enters transposed: each row of the grid is multiplied by B, so the grid by B^T": lambda: by(
                 wide_a, wide_b.mT

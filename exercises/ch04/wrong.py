@@ -29,6 +29,11 @@ def a_turned(a, b, x):
     return (a.T @ x.reshape(-1, len(a), len(b)) @ b.T).flatten(-2)
 
 
+@wrong("4.1", "the transpose of the product", says="both enter transposed")
+def both_turned(a, b, x):
+    return x @ kron(a, b)
+
+
 @wrong("4.1", "A forgotten", says="only B acts")
 def only_b(a, b, x):
     return (x.reshape(-1, len(a), len(b)) @ b.T).flatten(-2)

@@ -88,7 +88,8 @@ def cheapest_grid(answer, case: Case) -> None:
         raise Mistake("the answer should be three whole numbers: b, c and the parameters")
     b, c, parameters = (case.number(value, name) for value, name in zip(got, ("b", "c", "parameters"), strict=True))
     if any(value < 1 or width % value for value in (b, c)):
-        raise Mistake(f"b = {b:g} and c = {c:g} should both divide D = {width}")
+        rounded = "the root of D, rounded, need not divide it" if b == c == math.isqrt(width) else None
+        raise Mistake(f"your b = {b:g} and c = {c:g} should both divide D = {width}", rounded)
     if b * c < width:
         failed = f"on this grid a form of width {width} has rank {b * c:g} at most, since z has b c = {b * c:g} numbers"
         raise Mistake(failed, "full rank at s = 1 needs b c >= D")
@@ -102,10 +103,10 @@ def cheapest_grid(answer, case: Case) -> None:
             likely = f"D is the square of {root}: the first divisor strictly greater than the root is one too far"
         elif 1 in (b, c):
             likely = "with b = 1 or c = 1 one core is a dense matrix"
-        failed = f"b = {b:g}, c = {c:g} is not the cheapest grid of {width}: b + c could be {sum(cheapest[1:])}"
+        failed = f"your b = {b:g}, c = {c:g} is not the cheapest grid of {width}: b + c could be {sum(cheapest[1:])}"
         raise Mistake(failed, likely)
     if b > c:
-        raise Mistake(f"b = {b:g} and c = {c:g} are in the wrong order", "the smaller comes first")
+        raise Mistake(f"your b = {b:g} and c = {c:g} are in the wrong order", "the smaller comes first")
     i, j = cheapest[1:]
     same_number(
         case,
@@ -163,9 +164,11 @@ def ranks(m: Tensor, out: tuple[int, int], into: tuple[int, int]) -> dict[str, f
         return torch.arange(j * d, (j + 1) * d)
 
     right = cut(strided, chunk)
+    plain = [rank(m[i : i + b, chunk(j)]) for i in range(0, a * b, b) for j in range(c)]
     return {
         "": max(right),
         "the rows of a block are b apart, not neighbours": max(cut(lambda i: torch.arange(i * a, (i + 1) * a), chunk)),
+        "a block belongs to beta and gamma: within it alpha and delta run, not beta and delta": max(plain),
         "the columns of a block are neighbours, not c apart": max(cut(strided, lambda j: torch.arange(j, c * d, c))),
         "this is the rank of M itself": rank(m),
         "this is the smallest rank of a block; s must be enough for all of them": min(right),

@@ -89,6 +89,12 @@ def strictly_above(width):
     return width // c, c, width * (c + width // c)
 
 
+@wrong("5.3", "the root, rounded", says="rounded, need not divide it")
+def rounded_root(width):
+    root = math.isqrt(width)
+    return cheapest(width) if width % root == 0 else (root, root, 2 * width * root)
+
+
 @wrong("5.3", "b = c without regard to rank", says="full rank at s = 1 needs b c >= D")
 def without_rank(width):
     b = max(i for i in divisors(width) if i * i <= width)
@@ -135,6 +141,12 @@ def block_ranks(m, out_factors, in_factors):
 def neighbouring_rows(m, out_factors, in_factors):
     (a, b), (c, d) = out_factors, in_factors
     return int(torch.linalg.matrix_rank(m.reshape(b, a, c, d).transpose(1, 2)).max())
+
+
+@wrong("5.4", "a block for each alpha", says="a block belongs to beta and gamma")
+def blocks_of_alpha(m, out_factors, in_factors):
+    (a, b), (c, d) = out_factors, in_factors
+    return int(torch.linalg.matrix_rank(m.reshape(a, b, c, d).transpose(1, 2)).max())
 
 
 @wrong("5.4", "strided columns", says="the columns of a block are neighbours")

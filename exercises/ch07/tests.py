@@ -36,11 +36,17 @@ def kronecker_as_level(answer, case: Case) -> None:
     if shapes != (right, left) and shapes == (left, right):
         raise Mistake(f"right should have shape {right}, and has {left}", "right and left are exchanged")
     R, L = case.tensor(got[0], right, "right factor"), case.tensor(got[1], left, "left factor")
-    if a == b and case.close(L[0, 0, :, 0].T, B.double(), A.dtype) and case.close(R[0, 0, :, :, 0].T, A.double(), A.dtype):
+    if (
+        a == b
+        and case.close(L[0, 0, :, 0].T, B.double(), A.dtype)
+        and case.close(R[0, 0, :, :, 0].T, A.double(), A.dtype)
+    ):
         raise Mistake("the product is B (x) A", "A and B are exchanged: A belongs to left, B to right")
     for one, what in ((R[0, ..., 0], "right"), (L[0, :, :, 0], "left")):
         if len(one) > 1 and float(one[1:].abs().max()) == 0:
-            raise Mistake(f"only the first block of {what} holds numbers", "every chunk meets the same block: repeat it")
+            raise Mistake(
+                f"only the first block of {what} holds numbers", "every chunk meets the same block: repeat it"
+            )
     want = torch.stack([torch.cat([x * B.double() for x in row], dim=1) for row in A.double()]).flatten(0, 1)
     case.same(
         dense(R, L),
@@ -85,7 +91,9 @@ def settings(answer, case: Case) -> None:
     ]  # fmt: skip
     for family, sizes, want, near in cases:
         got = answer(family, sizes)
-        levels = isinstance(got, list | tuple) and all(isinstance(level, list | tuple) and len(level) == 4 for level in got)
+        levels = isinstance(got, list | tuple) and all(
+            isinstance(level, list | tuple) and len(level) == 4 for level in got
+        )
         if not levels or not got:
             raise Mistake(
                 f"the answer for {family} {sizes} should be a list of levels of four whole numbers, and is {got!r:.60}",
@@ -115,9 +123,9 @@ def level_dense(answer, case: Case) -> None:
                 *blocks.transpose(3, 4).flatten(3, 4).flatten(1, 2)
             ),
             "only the first of the s numbers is used": lambda: dense(right[..., :1], left[..., :1, :]),
-            "nothing passes between the diagonal blocks: the entries off them are zero": lambda: (
-                torch.einsum("kbgsa,jgdbs->kabjgd", left, right).reshape(p * a * b, p * c * d)
-            ),
+            "nothing passes between the diagonal blocks: the entries off them are zero": lambda: torch.einsum(
+                "kbgsa,jgdbs->kabjgd", left, right
+            ).reshape(p * a * b, p * c * d),
             "the p blocks are added up; they stand along the diagonal": lambda: (
                 blocks.sum(0).flatten(2, 3).flatten(0, 1)
             ),
@@ -139,7 +147,11 @@ def ranks_say(m, p, c, b, s, *, strided=True, contiguous=True, off=True, first=F
         block = mine[:, k * columns : (k + 1) * columns]
         found &= not off or float(mine.norm() ** 2 - block.norm() ** 2) < 1e-3
         outputs = [block[beta::b] for beta in range(b)] if strided else block.chunk(b)
-        every = [part for out in outputs for part in ([out[:, i::c] for i in range(c)] if not contiguous else out.chunk(c, 1))]
+        every = [
+            part
+            for out in outputs
+            for part in ([out[:, i::c] for i in range(c)] if not contiguous else out.chunk(c, 1))
+        ]
         found &= all(rank_of(part) <= s - strict for part in (every[:1] if first else every))
     return found
 
@@ -185,7 +197,10 @@ def is_level(answer, case: Case) -> None:
                 hint for hint, change in relatives.items()
                 if got == [ranks_say(m, p, c, b, s, **change) for m, _ in battery]
             )  # fmt: skip
-            raise Mistake(f"with p, c, b, s = {p, c, b, s}, the answer for {what} is {mine}", next(near, None))
+            raise Mistake(
+                f"with p, c, b, s = {p, c, b, s}, the answer for {what} is {mine}, and should be {right}",
+                next(near, None),
+            )
 
 
 @exercise("7.5", "shuffle")
@@ -214,4 +229,4 @@ def shuffle(answer, case: Case) -> None:
     if list(got) != want:
         at = next(i for i in range(n) if got[i] != want[i])
         likely = next((hint for hint, wrong in near.items() if list(got) == wrong), None)
-        raise Mistake(f"index[{at}] is {got[at]}, and should be {want[at]}, for p, c, b, s = {p, c, b, s}", likely)
+        raise Mistake(f"your index[{at}] is {got[at]}, and should be {want[at]}, for p, c, b, s = {p, c, b, s}", likely)

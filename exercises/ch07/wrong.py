@@ -62,9 +62,7 @@ wrong("7.2", "Monarch as block-diagonal", says="Monarch has one diagonal block")
 wrong("7.2", "sizes of chunks", says="a and d are their sizes")(
     but("btt", lambda z: [(1, z["in_factors"][1], z["out_factors"][0], z["rank"])])
 )
-wrong("7.2", "a level that is no list", says="one level is a list too")(
-    but("low rank", lambda z: (1, 1, 1, z["rank"]))
-)
+wrong("7.2", "a level that is no list", says="one level is a list too")(but("low rank", lambda z: (1, 1, 1, z["rank"])))
 
 
 # 7.3

@@ -28,16 +28,18 @@ def levels_shared(answer, case: Case) -> None:
     half, finest = seq_len // 2, seq_len >> (n_levels - 1)
     far = case.integer(0, half - 1)
     pairs = [(half - 1, half), (far, far), (far, half + far), (finest - 1, finest), (1, 2), (half + 1, half)]
-    want, by_distance, unclipped = [], [], []
+    want, by_distance, unclipped, from_halves = [], [], [], []
     for i, j in pairs:
         sizes = [seq_len >> level for level in range(bits + 1)]
         shared = [i // size == j // size for size in sizes]
         want.append(sum(shared[:n_levels]))
         unclipped.append(sum(shared))
+        from_halves.append(sum(shared[1 : n_levels + 1]))
         by_distance.append(sum(abs(i - j) < size for size in sizes[:n_levels]))
     near = {
         "this looks at the distance; blocks do not: neighbours may lie in different blocks": by_distance,
         "levels are counted from 1: a pair shares level 1 at least": [n - 1 for n in want],
+        "level 1 is one block, the whole sequence; it has 2^0 blocks, not 2": from_halves,
         "there are only n_levels levels; a token shares no more than these with itself": unclipped,
         "this is the number of levels that the pair does not share": [n_levels - n for n in want],
         "this is the length of the highest bit that differs, not yet a number of levels": [

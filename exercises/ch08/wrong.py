@@ -18,6 +18,11 @@ def from_zero(i, j, seq_len, n_levels):
     return levels_shared(i, j, seq_len, n_levels) - 1
 
 
+@wrong("8.1", "level 1 cut in halves", says="level 1 is one block")
+def from_halves(i, j, seq_len, n_levels):
+    return sum(i // (seq_len >> level) == j // (seq_len >> level) for level in range(1, n_levels + 1))
+
+
 @wrong("8.1", "levels beyond the finest", says="there are only n_levels levels")
 def unclipped(i, j, seq_len, n_levels):
     return seq_len.bit_length() - (i ^ j).bit_length()

@@ -1,95 +1,28 @@
 """Text: a GPT reads characters and predicts the next one, with standard or with MLR attention.
 
-The corpus is at hand wherever Python is: the docstrings of its own standard library. It differs a little from version
-to version of Python, so a record names the version. Characters are the newline and the 95 printable ones of ASCII
-(Kuang et al. 2025 use the same 96); others are dropped.
+The corpora are those of `corpora`, their alphabet that of `alphabet`.
 """
 
-import ast
 import json
 import math
-import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from time import process_time
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..costs import attention_cost
 from ..transformer import GPT, GPTConfig
+from .alphabet import VOCAB_SIZE
+from .batches import batches, windows
+from .corpora import load
 from .mup import rate_factors
 from .records import recorded
 from .training import Population, warmup_cosine
-
-ALPHABET = "\n" + "".join(chr(code) for code in range(32, 127))
-VOCAB_SIZE = len(ALPHABET)  # 96
-CODES = {character: code for code, character in enumerate(ALPHABET)}
-
-
-def encode(text: str) -> Int[Tensor, " characters"]:
-    """The numbers 0 ... 95 of the characters of `text` that the alphabet has; the others are dropped."""
-    return torch.tensor([CODES[c] for c in text if c in CODES], dtype=torch.long)
-
-
-def decode(tokens: Int[Tensor, " characters"]) -> str:
-    """The text that `tokens` stand for."""
-    return "".join(ALPHABET[token] for token in tokens.tolist())
-
-
-def python_docs() -> str:
-    """The docstrings of the standard library: modules in alphabetical order, and in each the order of its source."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    sources = sorted(path for path in folder.glob("*.py")) + sorted(folder.glob("[a-z]*/__init__.py"))
-    skipped = {"site-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo"}
-    docs = []
-    for source in sources:
-        if source.parent.name in skipped:
-            continue
-        tree = ast.parse(source.read_bytes())
-        kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        found = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-        found.sort(key=lambda node: getattr(node, "lineno", 0))  # a module has no line
-        docs += [doc for node in found if (doc := ast.get_docstring(node)) and len(doc) > 40]
-    return "\n\n".join(docs)
-
-
-CORPORA = {"python-docs": python_docs}
-
-
-@cache
-def load_corpus(name: str) -> Int[Tensor, " characters"]:
-    """The characters of a corpus, encoded. Raises `ValueError` for an unknown name."""
-    if name not in CORPORA:
-        raise ValueError(f"corpus must be one of {tuple(CORPORA)}, got {name!r}")
-    return encode(CORPORA[name]())
-
-
-def split(tokens: Int[Tensor, " characters"]) -> tuple[Int[Tensor, " train"], Int[Tensor, " held_out"]]:
-    """The text to train on, and every tenth stretch of 10,000 characters, which is held out."""
-    stretches = tokens.split(10_000)
-    held_out = stretches[9::10] or stretches[-1:]
-    train = [stretch for i, stretch in enumerate(stretches) if i % 10 != 9] if len(stretches) > 9 else stretches[:-1]
-    return torch.cat(list(train) or [tokens]), torch.cat(list(held_out))
-
-
-def batches(
-    tokens: Int[Tensor, " characters"], *, batch: int, context: int, generator: torch.Generator
-) -> Iterator[tuple[Int[Tensor, "batch context"], Int[Tensor, "batch context"]]]:
-    """Without end: random stretches of the text, and the same stretches one character later.
-
-    Raises `ValueError` at the first batch if the text is too short for one.
-    """
-    if len(tokens) <= context:
-        raise ValueError(f"tokens must be more than context = {context}, got {len(tokens)}")
-    steps = torch.arange(context)
-    while True:
-        start = torch.randint(len(tokens) - context, (batch, 1), generator=generator)
-        yield tokens[start + steps], tokens[start + steps + 1]
 
 
 @dataclass(frozen=True)
@@ -166,7 +99,7 @@ def train(
     Raises `FloatingPointError` if a loss is not finite.
     """
     torch.set_num_threads(1)  # operations this small lose by being split over cores
-    tokens, _ = split(load_corpus(preset.corpus))
+    tokens = load(preset.corpus).train
     generator = torch.Generator().manual_seed(preset.seeds[0])
     stream = batches(tokens, batch=preset.batch, context=preset.context, generator=generator)
     population = Population([model], [rate], rate_factors(model, base_width=preset.width))
@@ -184,23 +117,22 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: GPT, tokens: Int[Tensor, " characters"], *, most: int = 256) -> float:
+def evaluate(model: GPT, tokens: Integer[Tensor, " tokens"], *, most: int = 256) -> float:
     """Mean loss, nats a character, over consecutive windows of `context` characters, at most `most` of them."""
     context = model.config.context
-    windows = tokens[: (len(tokens) - 1) // context * context].view(-1, context)[:most]
-    targets = tokens[1 : 1 + windows.numel()].view(-1, context)
+    inputs, targets = windows(tokens[: most * context + 1], context=context)
     losses = [
-        cross_entropy(model(window).flatten(0, 1), target.flatten())
-        for window, target in zip(windows.split(16), targets.split(16), strict=True)
+        cross_entropy(model(window.long()).flatten(0, 1), target.long().flatten(), reduction="sum")
+        for window, target in zip(inputs.split(16), targets.split(16), strict=True)
     ]
-    sizes = [len(window) for window in windows.split(16)]
-    return sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
+    return float(sum(losses)) / targets.numel()
 
 
-def unigram_loss(train_tokens: Int[Tensor, " train"], tokens: Int[Tensor, " characters"]) -> float:
+def unigram_loss(train_tokens: Integer[Tensor, " train"], tokens: Integer[Tensor, " tokens"]) -> float:
     """The loss of knowing only how frequent each character is in the training text: what context has to beat."""
     counts = torch.bincount(train_tokens, minlength=VOCAB_SIZE) + 1
-    return float(-(counts / counts.sum()).log()[tokens].mean())
+    seen = torch.bincount(tokens, minlength=VOCAB_SIZE)
+    return float(-(seen / seen.sum()) @ (counts / counts.sum()).log())
 
 
 @torch.no_grad()
@@ -230,12 +162,17 @@ def run(preset: Preset, *, device: torch.device | str = "cpu", report=None, out:
     """
     if torch.device(device).type != "cpu":
         raise ValueError(f"device must be cpu: models this small train there, got {device!r}")
-    tokens = load_corpus(preset.corpus)
-    train_tokens, held_out = split(tokens)
+    corpus = load(preset.corpus)
     results = {
         "setting": {k: getattr(preset, k) for k in ("corpus", "width", "heads", "layers", "context", "steps", "batch")}
-        | {"characters": len(tokens), "training_characters": len(train_tokens), "held_out_characters": len(held_out)},
-        "unigram_loss": round(unigram_loss(train_tokens, held_out), 4),
+        | {
+            "corpus": corpus.name,
+            "characters": len(corpus.train) + len(corpus.held_out),
+            "training_characters": len(corpus.train),
+            "held_out_characters": len(corpus.held_out),
+        },
+        "corpus": corpus.provenance,
+        "unigram_loss": round(unigram_loss(corpus.train, corpus.held_out), 4),
         "methods": {},
     }
     thin = max(1, preset.steps // 50)
@@ -245,7 +182,7 @@ def run(preset: Preset, *, device: torch.device | str = "cpu", report=None, out:
         each = (lambda step, loss, name=name: report(step, {name: loss})) if report else None
         model, losses = train(model, preset, method.rate, report=each)
         seconds = process_time() - start
-        loss = evaluate(model, held_out)
+        loss = evaluate(model, corpus.held_out)
         cost = attention_cost(model.blocks[0].attention, preset.context)
         thinned = torch.tensor(losses)[: preset.steps // thin * thin].view(-1, thin).mean(1)
         results["methods"][name] = {

@@ -272,7 +272,7 @@ export default {
       const chain = families(levels, fill);
       const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
       say(`M is ${chain.join(", hence ")}. ${levels.length > 1 ? `Level ${l + 1} of ${levels.length}` : "Its level"} has ${many(p, "block")}; `
-        + `each reads ${many(c, "chunk")} of ${d}, writes ${many(b, "chunk")} of ${a}, and carries ${many(s, "number")} from chunk to chunk. `
+        + `${p === 1 ? "it" : "each"} reads ${many(c, "chunk")} of ${d}, writes ${many(b, "chunk")} of ${a}, and carries ${many(s, "number")} from chunk to chunk. `
         + `${params(levels)} parameters, highest rank ${maxRank(levels)}.${universal(levels) && fill === "free" ? " With free blocks this setting holds every 16 × 16 matrix." : ""}`);
     };
 

@@ -136,8 +136,9 @@ const STYLE_HERE = `
 .mz-top { margin-block-end: .75rem; }
 .mz-pattern { inline-size: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid var(--border); border-radius: .4rem; background: var(--ground); display: block; }
 .mz-facts { display: grid; grid-template-columns: repeat(4, auto); gap: .1rem .75rem; margin: 0; justify-content: space-between; }
+.mz-facts :is(dt, dd) { white-space: nowrap; }
 .mz-facts dt { font-size: .85rem; color: var(--muted); font-weight: 400; grid-row: 1; }
-.mz-facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; font-size: 1.15rem; }
+.sx dl.mz-facts div > dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; font-size: 1.15rem; }
 .mz-key { display: flex; flex-wrap: wrap; gap: .2rem .9rem; margin: 0; padding: 0; list-style: none; font-size: .88rem; }
 .mz-key svg { inline-size: 14px !important; display: inline-block !important; vertical-align: -2px; margin-inline-end: .3rem; }
 `;

@@ -160,7 +160,8 @@ const STYLE_HERE = `
 .rb-buttons button { padding: .2rem .55rem; font-size: .88rem; }
 .rb-errors { border-collapse: collapse; inline-size: 100%; margin: 0; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .rb-errors :is(th, td) { border: 0; background: none; padding: .15rem .3rem .15rem 0; text-align: start; font-weight: 400; }
-.rb-errors td:last-child { inline-size: 45%; padding-inline-end: 0; }
+.rb-errors td { white-space: nowrap; }
+.rb-errors td:last-child { inline-size: 38%; padding-inline-end: 0; }
 .rb-errors b { font-weight: 600; }
 .rb-errors i { display: block; block-size: .8rem; border-radius: .2rem; background: var(--accent); min-inline-size: 1px; }
 .rb-errors tr + tr i { background: var(--muted); }
