@@ -7,8 +7,8 @@ class ThreeFloors(Explorable):
     """Chapter 9: how long tensor cores, exponentials and memory take at least, for dense and for MLR attention.
 
     tokens: T.  ranks: r_1 ... r_L; values are as wide as their sum.  passes: forward alone, or with the backward pass.
-    chip: whose peak rates.  counted: the MACs of the pairs alone, or those of tiles of 128 queries with prefixes rounded
-    up to steps of 16 features, or to powers of two.  Raises `traitlets.TraitError` for values out of range.
+    chip: whose peak rates.  counted: the MACs of the pairs alone, or those of tiles of 128 queries with prefixes
+    rounded up to steps of 16 features, or to powers of two.  Raises `traitlets.TraitError` for values out of range.
     """
 
     module = "three_floors"
