@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 HAS_TRITON = find_spec("triton") is not None
 TRIED = os.environ.get("STRUCTATTN_TRY_KERNEL") == "1"
+UNTRIED = "is not verified on a GPU yet: set STRUCTATTN_TRY_KERNEL=1 to try it"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as Triton does
 WIDEST = 128  # features, and values, that a program holds
 DEEPEST = 8  # levels
@@ -49,7 +50,7 @@ def obstacle(q: Tensor, v: Tensor, n_levels: int, causal: bool) -> str | None:
     if not HAS_TRITON:
         return "needs the package triton"
     if q.is_cuda and not TRIED:
-        return "is not verified on a GPU yet: set STRUCTATTN_TRY_KERNEL=1 to try it"
+        return UNTRIED
     if not q.is_cuda and not INTERPRETED:
         return f"needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1), got tensors on {q.device}"
     if not causal:

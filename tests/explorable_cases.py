@@ -13,6 +13,8 @@ from structattn_minimal.viz.explorables import (
     PromptReader,
     RankBudget,
     RankSphere,
+    ThreeFloors,
+    TilePath,
 )
 
 CHANGED = [
@@ -26,6 +28,8 @@ CHANGED = [
     (FamilyMorph, {"levels": [[1, 2, 4, 2], [4, 1, 1, 3]], "fill": "equal", "seed": 5, "level": 1}),
     (FamilyMorph, {"levels": [[4, 2, 2, 1]], "fill": "identity"}),
     (PairExplorer, {"tokens": 64, "kind": "gswa", "ranks": [4, 5, 1, 3], "window": 5, "i": 40, "j": 3, "shift": True}),
+    (TilePath, {"tokens": 4096, "ranks": [24, 8, 16], "tile": 64, "row": 37, "step": 2}),
+    (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
 ]  # fmt: skip
 
@@ -87,6 +91,19 @@ WRONG = [
     (PairExplorer, {"j": 17}),
     (PairExplorer, {"i": 32}),
     (PairExplorer, {"kind": "mlrs"}),
+    (TilePath, {"tokens": 1000}),
+    (TilePath, {"ranks": []}),
+    (TilePath, {"ranks": [8, 0]}),
+    (TilePath, {"ranks": [1] * 9}),
+    (TilePath, {"tile": 48}),
+    (TilePath, {"row": 8}),
+    (TilePath, {"row": -1}),
+    (TilePath, {"step": 9}),
+    (ThreeFloors, {"tokens": 300}),
+    (ThreeFloors, {"ranks": [65]}),
+    (ThreeFloors, {"passes": "backward"}),
+    (ThreeFloors, {"chip": "T4"}),
+    (ThreeFloors, {"counted": "all"}),
     (CacheRings, {"tokens": 48}),
     (CacheRings, {"ranks": [8, 4, 2]}),
     (CacheRings, {"ranks": [8, 4, 2, 17]}),

@@ -14,6 +14,8 @@ from .pair_explorer import PairExplorer
 from .prompt_reader import PromptReader
 from .rank_budget import RankBudget
 from .rank_sphere import RankSphere
+from .three_floors import ThreeFloors
+from .tile_path import TilePath
 
 FACES = (
     BilinearForm,
@@ -24,6 +26,8 @@ FACES = (
     RankBudget,
     FamilyMorph,
     PairExplorer,
+    TilePath,
+    ThreeFloors,
     CacheRings,
 )
 
@@ -40,5 +44,7 @@ __all__ = [
     "PromptReader",
     "RankBudget",
     "RankSphere",
+    "ThreeFloors",
+    "TilePath",
     "module_text",
 ]

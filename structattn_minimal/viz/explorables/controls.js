@@ -78,6 +78,28 @@ const choices = ({ label, options, act }) => {
   return { node, show };
 };
 
+// The ranks of MLR attention, r_1 ... r_L with L up to 8: known lists to choose from, and a slider for L and for each rank.
+const RANK_LISTS = [[32, 8, 6, 4, 4, 4, 4, 2], [32, 16, 16], [16, 16, 32], [64, 16, 16, 16, 16], [32, 32, 64]];
+const rankControls = (get, set) => {
+  const preset = choices({ label: "Ranks", options: RANK_LISTS.map((list) => [list.join("|"), list.join("|")]),
+    act: (name) => set(name.split("|").map(Number)) });
+  const levels = slider({ label: html("span", {}, "Levels ", html("i", {}, "L")), min: 1, max: 8, step: 1,
+    act: (n) => set(Array.from({ length: n }, (_, l) => get()[l] ?? get().at(-1))) });
+  const ranks = Array.from({ length: 8 }, (_, l) => slider({
+    label: html("span", {}, "Rank ", html("i", {}, "r"), html("sub", {}, l + 1)), min: 1, max: 64, step: 1,
+    act: (rank) => set(get().map((one, m) => (m === l ? rank : one))),
+  }));
+  const show = (list) => {
+    preset.show(list.join("|"));
+    levels.show(list.length);
+    ranks.forEach((one, l) => {
+      one.node.style.display = l < list.length ? "" : "none";
+      if (l < list.length) one.show(list[l]);
+    });
+  };
+  return { preset: preset.node, sliders: html("div", { class: "sx-ranks" }, levels.node, ...ranks.map((one) => one.node)), show };
+};
+
 const button = (text, act, attributes) => html("button", { type: "button", onclick: act, ...attributes }, text);
 
 // What is shown, in words: at once for the eye, and for the ear when the hand rests.
@@ -188,6 +210,7 @@ const STYLE = `
 .sx svg text { fill: var(--text); font-size: 13px; font-family: inherit; user-select: none; }
 .sx svg text.quiet { fill: var(--muted); font-size: 12px; }
 .sx-plot { border-radius: .4rem; background: var(--ground); border: 1px solid var(--border); }
+.sx-ranks { display: grid; grid-template-columns: repeat(auto-fit, minmax(6rem, 1fr)); gap: .25rem 1rem; }
 .sx-slider { display: grid; grid-template-columns: 1fr auto; gap: 0 .5rem; flex: 1 1 10rem; min-width: 0; }
 .sx-slider label, .sx legend, .sx-head { font-size: .88rem; color: var(--muted); margin: 0; padding: 0; }
 .sx-slider output { font-variant-numeric: tabular-nums; font-weight: 600; }
