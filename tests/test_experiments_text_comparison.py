@@ -107,6 +107,24 @@ def test_a_model_by_itself_is_no_batch_of_models_and_says_nothing_to_the_host(me
     assert one.curves[:2].isfinite().all()
 
 
+@each_method
+def test_bfloat16_changes_rounding_and_nothing_else(method):
+    """The way a GPU trains: what attends sees bfloat16 alone, and the gradient is that of float32 but for rounding."""
+    run, gradients = comparison.Run(SMOKE, method, 16, Path()), []
+    for bf16 in (False, True):
+        one = comparison.build(run, [1e-3], [0], CPU)
+        population = one.population
+        with torch.no_grad():  # as if trained: no weight is zero
+            population.theta += 0.2 * torch.randn(population.theta.shape, generator=torch.Generator().manual_seed(1))
+        population.bf16 = bf16
+        inputs, targets = one.draw(one.seeds, population.steps)
+        gradients.append(torch.autograd.grad(one.losses(population(inputs), targets).sum(), population.theta)[0])
+    exact, rounded = gradients
+    assert not torch.equal(exact, rounded)
+    tolerance = 0.4 if method == "mlr_wide_sum" else 0.05  # its logits reach 24, of which bfloat16 keeps 8 bits
+    assert (exact - rounded).norm() < tolerance * exact.norm()
+
+
 def test_a_short_sweep_then_seeds_one_model_at_a_time():
     words = {"swept": [], "by_seed": []}
     preset = replace(SMOKE, rates=(1e-3, 2e-3), seeds=(0, 1))
