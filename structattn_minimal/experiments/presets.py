@@ -232,15 +232,16 @@ TEXT_COMPARISONS = {
         )
         for width in (384, 512, 768)
     },
-    # a comparison to watch on a processor
+    # two models to watch on a processor, in two minutes; not to judge by, since their one rate was not swept
     "lm-live": replace(
         SMALL,
         widths=(64,),
         head_dimension=16,
-        layers=3,
+        layers=2,
+        context=64,
         methods=("standard", "mlr_wide"),
-        steps=600,
-        rates=(2.5e-3,),
+        steps=1500,
+        rates=(6e-3,),
         seeds=(0,),
     ),
     # seconds: one of everything, for tests and for a first look at a GPU
