@@ -122,10 +122,10 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
                 arguments.append(described(t, rows, full))
             case [rows, True]:
                 arguments += [described(t, rows, *level) for level in levels] + [None] * (DEEPEST - len(levels))
-    getattr(mlr_kernel_triton, name)[(n_batch * n_heads * -(-seq_len // how.tile),)](
-        *arguments, n_batch, n_heads, seq_len, **constants(name, how, full, ranks, block_sizes, normalize_levels),
-        num_warps=how.warps, num_stages=how.stages,
-    )  # fmt: skip
+    kernel = getattr(mlr_kernel_triton, name)[(n_batch * n_heads * -(-seq_len // how.tile),)]
+    settings = constants(name, how, full, ranks, block_sizes, normalize_levels)
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        kernel(*arguments, n_batch, n_heads, seq_len, **settings, num_warps=how.warps, num_stages=how.stages)
 
 
 def _readable(t: Tensor) -> Tensor:
