@@ -107,7 +107,9 @@ def test_readme_opens_every_notebook_in_colab():
 
 
 def test_readme_code_runs():
-    for code in re.findall(r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text(), flags=re.S):
+    codes = re.findall(r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    assert codes
+    for code in codes:
         exec(compile(code, "README.md", "exec"), {})
 
 
