@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .mlr_kernel import TRIED, UNTRIED
 
@@ -135,8 +134,9 @@ class Merge(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, d_out):
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError('backend="merge" cannot be differentiated twice, use backend="dense"')
         return *backward(d_out, *ctx.saved_tensors, *ctx.how), None, None
 
 

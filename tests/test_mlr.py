@@ -224,9 +224,10 @@ def test_without_gradients_nothing_is_recorded(tile_size):
         assert_close(sa.mlr_attention(q, k, v, (3, 2, 1), backend="blockwise"), out)
 
 
-def test_a_second_derivative_is_refused_in_words():
+@pytest.mark.parametrize("backend", ["blockwise", "merge"])
+def test_a_second_derivative_is_refused_in_words(backend):
     q, k, v = inputs(1, seq_len=8, d=3, d_v=2, requires_grad=True)
-    out = sa.mlr_attention(q, k, v, (2, 1), backend="blockwise")
+    out = sa.mlr_attention(q, k, v, (2, 1), backend=backend)
     with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
         torch.autograd.grad(out.sum(), q, create_graph=True)
 

@@ -94,14 +94,6 @@ def test_level_scales_have_their_gradient():
     assert_close(gradient("merge"), gradient("dense"))
 
 
-def test_a_second_derivative_is_refused():
-    ranks, (q, k, v) = drawn(16, (16, 8, 4))
-    loss = sa.mlr_attention(q.requires_grad_(), k, v, ranks, backend="merge").square().sum()
-    (once,) = torch.autograd.grad(loss, q, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        once.sum().backward()
-
-
 @pytest.mark.parametrize(
     ("seq_len", "sizes", "causal", "words"),
     [(12, (12, 4), True, "halving"), (10, (16, 8), True, "halving"), (8, (8, 4), False, "causal")],
