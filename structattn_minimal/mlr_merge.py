@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-
 class Piece(NamedTuple):
     """In every block of `size` tokens: its right half's queries with its left half's keys, or, causal, all with all."""
 
