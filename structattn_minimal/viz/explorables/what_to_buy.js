@@ -41,6 +41,7 @@ const STYLE_HERE = `
 .wb-table :is(th, td) { padding: .15rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
 .wb-table :is(th, td):first-child { text-align: start; }
 .wb-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
+.wb-table tbody th { white-space: nowrap; }
 .wb-table thead th { color: var(--muted); vertical-align: bottom; }
 .wb-table tr.now th { font-weight: 600; }
 .wb-table i.dot, .wb-key i { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: 50%; margin-inline-end: .4em; }
@@ -64,9 +65,9 @@ export default {
     const get = (name) => model.get(name);
     const NAMES = ["d", "width", "heads", "kind", "guess"];
     const numbers = (list) => list.map((n) => [n, count(n)]);
-    const d = choices({ label: html("span", {}, "Task: ", html("i", {}, "d")), options: numbers([16, 32, 64]), act: (n) => set({ d: Number(n) }) });
-    const width = choices({ label: html("span", {}, "Width ", html("i", {}, "D")), options: numbers(WIDTHS), act: (n) => set({ width: Number(n) }) });
-    const heads = choices({ label: html("span", {}, "Heads ", html("i", {}, "H")), options: numbers([1, 2, 4, 8]), act: (n) => set({ heads: Number(n) }) });
+    const d = choices({ label: "Task d", options: numbers([16, 32, 64]), act: (n) => set({ d: Number(n) }) });
+    const width = choices({ label: "Width D", options: numbers(WIDTHS), act: (n) => set({ width: Number(n) }) });
+    const heads = choices({ label: "Heads H", options: numbers([1, 2, 4, 8]), act: (n) => set({ heads: Number(n) }) });
     const kind = choices({ label: "Scorer", options: Object.entries(KINDS), act: (name) => set({ kind: name }) });
     const guess = choices({
       label: "Your guess: with this scorer the error is low from width", options: [...numbers(WIDTHS), [WIDER, "wider"]],
@@ -75,7 +76,7 @@ export default {
 
     // Rank of a head against the width, both in powers of two
     const drawing = svg("svg", { class: "sx-plot", role: "img", viewBox: "0 0 400 262" });
-    const x = (D) => 48 + 82 * Math.log2(D / 32);
+    const x = (D) => 48 + 78 * Math.log2(D / 32);
     const y = (rank) => 214 - 24 * Math.log2(rank / 2);
     const drawRanks = (setting) => {
       const text = (words_, at, attributes) => svg("text", { x: at[0], y: at[1], class: "quiet", ...attributes }, words_);
