@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -171,9 +172,9 @@ def why_shared(one: tuple[int, int], another: tuple[int, int]) -> str:
 
 @exercise("11.2", "best_answers")
 def best_answers(answer, case: Case) -> None:
-    d, prompts = case.integer(2, 4), case.integer(1, 3)
+    d, prompts = case.integer(2, 4), case.integer(3, 6)  # more than one: a prompt may tell two penalties apart badly
     pairs = d + case.integer(2, 4)
-    noise = case.choice(0.3, 0.4, 0.5, 1.6, 2.0) * case.integer(95, 105) / 100
+    noise = telling_noise(case, d)
     x = torch.stack([solvable(case, pairs, d) for _ in range(prompts)])
     w = case.normal(prompts, d, 1)
     y = (x @ w).squeeze(-1) + noise * case.normal(prompts, pairs)
@@ -229,7 +230,16 @@ def best_answers(answer, case: Case) -> None:
         ),
         "this is the answer for x_(i-1); answer for x_i": torch.stack([zero, *late[:, :-1].unbind(-1)], -1),
     }
-    case.same(answer(x, y, noise), late, near, loose=20)
+    case.same(answer(x, y, noise), late, near, loose=5)
+
+
+def telling_noise(case: Case, d: int) -> float:
+    """A standard deviation at which no two penalties that one might think of are nearly the same."""
+    while True:
+        noise = case.integer(40, 250) / 100
+        penalties = sorted([noise, noise**2, noise**2 * d, noise**2 / d, 1.0, noise**-2])
+        if all(larger > 1.25 * smaller for smaller, larger in pairwise(penalties)):
+            return noise
 
 
 # 11.3: the curriculum
