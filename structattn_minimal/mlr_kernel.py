@@ -91,10 +91,16 @@ def columns(n_features: int) -> int:
 
 def constants(name: str, how: Launch, full: int, ranks, block_sizes, normalize_levels) -> dict:
     """What kernel `name` is compiled for."""
-    values = {"SIZES": tuple(block_sizes), "HOME": n_coarse(block_sizes, how.tile), "NORMALIZE": normalize_levels}
+    home = n_coarse(block_sizes, how.tile)
+    values = {"SIZES": tuple(block_sizes), "HOME": home, "NORMALIZE": normalize_levels}
     if name != "forward":
-        values["WIDTH"] = tuple(map(columns, accumulate(ranks)))
+        values |= {"PREFIX": tuple(accumulate(ranks)), "WIDTH": widths(ranks, home, full)}
     return values | {"TILE": how.tile, "STEP": how.step, "FULL": full}
+
+
+def widths(ranks: Sequence[int], home: int, full: int) -> tuple[int, ...]:
+    """Columns read at each level: as many as its pairs need, but `full` at those that meet around the diagonal."""
+    return tuple(columns(prefix) if l < home else full for l, prefix in enumerate(accumulate(ranks), 1))
 
 
 def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, block_sizes, normalize_levels) -> None:
@@ -107,7 +113,8 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
 
     n_batch, n_heads, seq_len, _ = q.shape
     how = SMALL if q.dtype == torch.float32 else LAUNCH[name, full > 64]
-    levels = [(columns(prefix), prefix) for prefix in accumulate(ranks)]
+    home = n_coarse(block_sizes, how.tile)
+    levels = list(zip(widths(ranks, home, full), accumulate(ranks), strict=True))
 
     def described(t, rows, width, n_features=None):
         shape = [*t.shape[:-1], n_features or t.shape[-1]]

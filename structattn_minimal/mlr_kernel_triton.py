@@ -80,6 +80,28 @@ def _n_shared(i, j, SIZES: tl.constexpr, HOME: tl.constexpr):
 
 
 @triton.jit
+def _near_scores(cut, other, n_shared, seen, HOME: tl.constexpr, NORMALIZE: tl.constexpr):
+    """Of pairs around the diagonal, -inf where one is not seen. cut: own tile at each level from HOME on; other: all
+    features, of which those that a level lacks meet zeros."""
+    scores = tl.full(n_shared.shape, float("-inf"), tl.float32)
+    for l in tl.static_range(len(cut)):
+        slope = LOG2E / (HOME + l) if NORMALIZE else LOG2E
+        scores = tl.where(seen & (n_shared == HOME + l), _dot(cut[l], other.T) * slope, scores)
+    return scores
+
+
+@triton.jit
+def _near_gradient(ds, other, n_shared, HOME: tl.constexpr, PREFIX: tl.constexpr, NORMALIZE: tl.constexpr):
+    """What pairs around the diagonal add to the gradient of the own tile."""
+    grad = _zeros(ds.shape[0], other.shape[1])
+    features = tl.arange(0, other.shape[1])[None, :]
+    for l in tl.static_range(HOME, len(PREFIX) + 1):
+        of_level = tl.where(n_shared == l, ds / l if NORMALIZE else ds, 0.0).to(other.dtype)
+        grad += tl.where(features < PREFIX[l - 1], _dot(of_level, other), 0.0)
+    return grad
+
+
+@triton.jit
 def _near_start(row, SIZES: tl.constexpr, HOME: tl.constexpr, STEP: tl.constexpr):
     """The first key, in whole steps, that can share a level finer than HOME with a row of this tile."""
     start = row
@@ -127,14 +149,10 @@ def forward(
     for l in tl.static_range(HOME, L + 1):
         queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
     # Around the diagonal first: every row sees the key `near`, so that its maximum is finite from the start.
-    for column in tl.range(near, row + TILE, STEP):
+    for column in tl.range(near, row + TILE, STEP, num_stages=1):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
-        shared = _n_shared(i, j, SIZES, HOME)
-        scores = tl.full((TILE, STEP), float("-inf"), tl.float32)
-        for l in tl.static_range(HOME, L + 1):
-            k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
-            slope = LOG2E / l if NORMALIZE else LOG2E
-            scores = tl.where((shared == l) & (i >= j), _dot(queries[l - HOME], k.T) * slope, scores)
+        k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
+        scores = _near_scores(queries, k, _n_shared(i, j, SIZES, HOME), i >= j, HOME, NORMALIZE)
         out, top, total = _softmax_step(out, top, total, scores, 1.0, _load(V, batch, head, column))
     for l in tl.static_range(HOME, 0, -1):
         first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
@@ -149,54 +167,50 @@ def forward(
     tl.store(lse, top + tl.math.log2(total), mask=rows < seq_len)
 
 
-# A phase reads only as many columns as its level has, and its gradient has no more. A tile's gradient grows in memory
-# (PARTS), phase by phase, where that tile's program alone writes: the sum has one order, and runs agree to the bit.
+# A gradient is as wide as its level's features. It grows in registers while the width stays, from the finest level to
+# the coarsest; then it is set aside in memory (PARTS), where this tile's program alone writes: the sum has one order,
+# and runs agree to the bit.
 
 
 @triton.jit
-def _clear(PARTS, row, seq_len, TILE: tl.constexpr, FULL: tl.constexpr):
-    rows = row + tl.arange(0, TILE)[:, None]
-    tl.store(PARTS + rows * FULL + tl.arange(0, FULL)[None, :], _zeros(TILE, FULL), mask=rows < seq_len)
+def _set_aside(PARTS, row, grad, seq_len, FULL: tl.constexpr):
+    """Write a tile's gradient into a (seq, FULL) matrix, if it is as wide, else add it to the first columns there."""
+    rows = row + tl.arange(0, grad.shape[0])[:, None]
+    at = PARTS + rows * FULL + tl.arange(0, grad.shape[1])[None, :]
+    if grad.shape[1] < FULL:
+        tl.debug_barrier()  # other threads wrote these entries before
+        grad += tl.load(at, mask=rows < seq_len, other=0.0)
+    tl.store(at, grad, mask=rows < seq_len)
 
 
 @triton.jit
-def _add(PARTS, row, value, seq_len, FULL: tl.constexpr):
-    """Add to the first columns of `value`'s rows of a (seq, FULL) matrix."""
-    rows = row + tl.arange(0, value.shape[0])[:, None]
-    at = PARTS + rows * FULL + tl.arange(0, value.shape[1])[None, :]
-    tl.debug_barrier()  # other threads wrote these entries before
-    tl.store(at, tl.load(at, mask=rows < seq_len, other=0.0) + value, mask=rows < seq_len)
+def _whole(PARTS, row, grad, seq_len, FULL: tl.constexpr):
+    """A tile's gradient with what was set aside of it."""
+    if grad.shape[1] < FULL:
+        _set_aside(PARTS, row, grad, seq_len, FULL)
+        rows = row + tl.arange(0, grad.shape[0])[:, None]
+        tl.debug_barrier()
+        grad = tl.load(PARTS + rows * FULL + tl.arange(0, FULL)[None, :], mask=rows < seq_len, other=0.0)
+    return grad
 
 
 @triton.jit
-def _sum(PARTS, row, seq_len, TILE: tl.constexpr, FULL: tl.constexpr):
-    """What was added to TILE rows."""
-    rows = row + tl.arange(0, TILE)[:, None]
-    tl.debug_barrier()
-    return tl.load(PARTS + rows * FULL + tl.arange(0, FULL)[None, :], mask=rows < seq_len, other=0.0)
-
-
-@triton.jit
-def _far_rows(
-    Q, K, V, PARTS, d_out, lse, delta, slope, batch, head, row, first, last, seq_len,
-    TILE: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr, FULL: tl.constexpr,
-):  # fmt: skip
+def _far_rows(dq, Q, K, V, d_out, lse, delta, slope, batch, head, row, first, last, STEP: tl.constexpr):
     """A phase of a tile of queries: keys `first` to `last`, all of one level."""
     q = _load(Q, batch, head, row)
-    dq = _zeros(TILE, WIDTH)
     for column in tl.range(first, last, STEP):
         k, v = _load(K, batch, head, column), _load(V, batch, head, column)
         p = tl.math.exp2(_dot(q, k.T) * (slope * LOG2E) - lse[:, None])
-        ds = p * (_dot(d_out, v.T) - delta[:, None])
+        ds = p * (_dot(d_out, v.T) * slope - (delta * slope)[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
-    _add(PARTS, row, dq * slope, seq_len, FULL)
+    return dq
 
 
 @triton.jit
 def backward_rows(
     Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, D_OUT, LSE, DELTA, PARTS, DQ,
-    n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, WIDTH: tl.constexpr, NORMALIZE: tl.constexpr,
-    TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
+    n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
+    NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
     """dq of a tile of queries, and DELTA = sum of out * d_out over the features of a row, which the keys need."""
     L: tl.constexpr = len(SIZES)
@@ -205,43 +219,42 @@ def backward_rows(
     rows = row + tl.arange(0, TILE)
     start = (batch * n_heads + head).to(tl.int64) * seq_len
     PARTS += start * FULL
-    _clear(PARTS, row, seq_len, TILE, FULL)
     delta = tl.sum(_load(OUT, batch, head, row).to(tl.float32) * _load(D_OUT, batch, head, row).to(tl.float32), 1)
     tl.store(DELTA + start + rows, delta, mask=rows < seq_len)
     lse = tl.load(LSE + start + rows, mask=rows < seq_len, other=float("inf"))
     near = _near_start(row, SIZES, HOME, STEP)
     d_out = _load(D_OUT, batch, head, row)
-    for column in tl.range(near, row + TILE, STEP):
+    queries = ()
+    for l in tl.static_range(HOME, L + 1):
+        queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
+    dq = _zeros(TILE, FULL)
+    for column in tl.range(near, row + TILE, STEP, num_stages=1):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
-        shared = _n_shared(i, j, SIZES, HOME)
-        dp = _dot(d_out, _load(V, batch, head, column).T) - delta[:, None]
-        for l in tl.static_range(HOME, L + 1):
-            q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
-            k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
-            slope = 1.0 / l if NORMALIZE else 1.0
-            p = tl.math.exp2(_dot(q, k.T) * (slope * LOG2E) - lse[:, None])
-            ds = tl.where((shared == l) & (i >= j), p * dp, 0.0).to(k.dtype)
-            _add(PARTS, row, _dot(ds, k) * slope, seq_len, FULL)
+        n_shared = _n_shared(i, j, SIZES, HOME)
+        k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
+        p = tl.math.exp2(_near_scores(queries, k, n_shared, i >= j, HOME, NORMALIZE) - lse[:, None])
+        ds = p * (_dot(d_out, _load(V, batch, head, column).T) - delta[:, None])
+        dq += _near_gradient(ds, k, n_shared, HOME, PREFIX, NORMALIZE)
     for l in tl.static_range(HOME, 0, -1):
         first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
         last = row // SIZES[l] * SIZES[l] if l < HOME else near
+        if WIDTH[l - 1] < dq.shape[1]:
+            _set_aside(PARTS, row, dq, seq_len, FULL)
+            dq = _zeros(TILE, WIDTH[l - 1])
         if first < last:
-            _far_rows(
-                _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, PARTS,
-                d_out, lse, delta, 1.0 / l if NORMALIZE else 1.0,
-                batch, head, row, first, last, seq_len, TILE, STEP, WIDTH[l - 1], FULL,
+            dq = _far_rows(
+                dq, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V,
+                d_out, lse, delta, 1.0 / l if NORMALIZE else 1.0, batch, head, row, first, last, STEP,
             )  # fmt: skip
-    _store(DQ, batch, head, row, _sum(PARTS, row, seq_len, TILE, FULL))
+    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL))
 
 
 @triton.jit
 def _far_columns(
-    dv, Q, K, v, D_OUT, LSE, DELTA, PARTS, slope, batch, head, column, first, last, seq_len,
-    TILE: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr, FULL: tl.constexpr,
-):  # fmt: skip
+    dk, dv, Q, K, v, D_OUT, LSE, DELTA, slope, batch, head, column, first, last, seq_len, STEP: tl.constexpr
+):
     """A phase of a tile of keys: queries `first` to `last`, all of one level. Scores stand as (keys, queries)."""
     k = _load(K, batch, head, column)
-    dk = _zeros(TILE, WIDTH)
     for row in tl.range(first, last, STEP):
         rows = row + tl.arange(0, STEP)
         lse = tl.load(LSE + rows, mask=rows < seq_len, other=float("inf"))
@@ -249,17 +262,16 @@ def _far_columns(
         q, d_out = _load(Q, batch, head, row), _load(D_OUT, batch, head, row)
         p = tl.math.exp2(_dot(k, q.T) * (slope * LOG2E) - lse[None, :])
         dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
-        ds = p * (_dot(v, d_out.T) - delta[None, :])
+        ds = p * (_dot(v, d_out.T) * slope - (delta * slope)[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
-    _add(PARTS, column, dk * slope, seq_len, FULL)
-    return dv
+    return dk, dv
 
 
 @triton.jit
 def backward_columns(
     Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, D_OUT, LSE, DELTA, PARTS, DK, DV,
-    n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, WIDTH: tl.constexpr, NORMALIZE: tl.constexpr,
-    TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
+    n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
+    NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
     """dk and dv of a tile of keys, which meets the queries after it from the finest level to the coarsest."""
     L: tl.constexpr = len(SIZES)
@@ -269,38 +281,38 @@ def backward_columns(
     LSE += start
     DELTA += start
     PARTS += start * FULL
-    _clear(PARTS, column, seq_len, TILE, FULL)
     near = column + TILE  # where the masked rows end
     if len(SIZES) > HOME:
         near = tl.cdiv(((column + TILE - 1) // SIZES[HOME] + 1) * SIZES[HOME], STEP) * STEP
         end = tl.maximum((column // SIZES[HOME - 1] + 1) * SIZES[HOME - 1], column + TILE) if HOME > 1 else seq_len
         near = tl.minimum(near, end)
     v = _load(V, batch, head, column)
-    dv = _zeros(TILE, FULL)
-    for row in tl.range(column, near, STEP):
+    keys = ()
+    for l in tl.static_range(HOME, L + 1):
+        keys += (_load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column),)
+    dk, dv = _zeros(TILE, FULL), _zeros(TILE, FULL)
+    for row in tl.range(column, near, STEP, num_stages=1):
         rows = row + tl.arange(0, STEP)
         i, j = rows[None, :], (column + tl.arange(0, TILE))[:, None]
-        shared = _n_shared(i, j, SIZES, HOME)
+        n_shared = _n_shared(i, j, SIZES, HOME)
+        q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, L), batch, head, row)
         lse = tl.load(LSE + rows, mask=rows < seq_len, other=float("inf"))
         delta = tl.load(DELTA + rows, mask=rows < seq_len, other=0.0)
         d_out = _load(D_OUT, batch, head, row)
-        dp = _dot(v, d_out.T) - delta[None, :]
-        for l in tl.static_range(HOME, L + 1):
-            q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
-            k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
-            slope = 1.0 / l if NORMALIZE else 1.0
-            p = tl.math.exp2(_dot(k, q.T) * (slope * LOG2E) - lse[None, :])
-            p = tl.where((shared == l) & (i >= j), p, 0.0)
-            dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
-            _add(PARTS, column, _dot((p * dp).to(q.dtype), q) * slope, seq_len, FULL)
+        p = tl.math.exp2(_near_scores(keys, q, n_shared, i >= j, HOME, NORMALIZE) - lse[None, :])
+        dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
+        ds = p * (_dot(v, d_out.T) - delta[None, :])
+        dk += _near_gradient(ds, q, n_shared, HOME, PREFIX, NORMALIZE)
     for l in tl.static_range(HOME, 0, -1):
         first = (column // SIZES[l] + 1) * SIZES[l] if l < HOME else near
         last = tl.minimum((column // SIZES[l - 1] + 1) * SIZES[l - 1], seq_len) if l > 1 else seq_len
+        if WIDTH[l - 1] < dk.shape[1]:
+            _set_aside(PARTS, column, dk, seq_len, FULL)
+            dk = _zeros(TILE, WIDTH[l - 1])
         if first < last:
-            dv = _far_columns(
-                dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), v,
-                D_OUT, LSE, DELTA, PARTS, 1.0 / l if NORMALIZE else 1.0,
-                batch, head, column, first, last, seq_len, TILE, STEP, WIDTH[l - 1], FULL,
+            dk, dv = _far_columns(
+                dk, dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), v,
+                D_OUT, LSE, DELTA, 1.0 / l if NORMALIZE else 1.0, batch, head, column, first, last, seq_len, STEP,
             )  # fmt: skip
-    _store(DK, batch, head, column, _sum(PARTS, column, seq_len, TILE, FULL))
+    _store(DK, batch, head, column, _whole(PARTS, column, dk, seq_len, FULL))
     _store(DV, batch, head, column, dv)

@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 import tempfile
-from itertools import accumulate
 from pathlib import Path
 
 import triton
@@ -36,9 +35,9 @@ def compiled(name, ranks, seq_len):
     types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(("LSE", "DELTA", "PARTS"), "*fp32")
     types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
     types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
-    for level, prefix in enumerate(accumulate(ranks), 1):
-        types[f"Q{level}"] = described(of_queries, mlr_kernel.columns(prefix))
-        types[f"K{level}"] = described(of_keys, mlr_kernel.columns(prefix))
+    for level, width in enumerate(mlr_kernel.widths(ranks, constants["HOME"], full), 1):
+        types[f"Q{level}"] = described(of_queries, width)
+        types[f"K{level}"] = described(of_keys, width)
     names = function.arg_names
     signature = {argument: types.get(argument, "constexpr") for argument in names}
     values = {(names.index(a),): constants.get(a) for a in names if signature[a] == "constexpr"}

@@ -141,8 +141,9 @@ class RegressionComparison(Comparison):
 
     d: int
     methods: tuple[str, ...] = tuple(SCORERS)
-    curriculum: float = 0.4
-    rates: tuple[float, ...] = (1.5e-3, 3e-3, 6e-3)
+    curriculum: float = 0.2
+    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3, 1.6e-2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)  # as many as rates: one compiled step serves both stages
     qk_norm: bool = False
     fresh: int = 4096
 
