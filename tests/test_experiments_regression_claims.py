@@ -43,7 +43,7 @@ def test_a_record_as_the_paper_claims():
     found = claims.verdicts(record(**AS_CLAIMED))
     assert [verdict.holds for verdict in found[:4]] == [True] * 4
     assert "rank 8: 0.5 (0.49 to 0.51)" in found[0].evidence
-    assert "standard 128, standard_1 128, btt 32, mlr 64" in found[2].evidence
+    assert "standard, 8 heads: 128; standard, 1 head: 128; BTT, 8 heads: 32; MLR, 8 heads: 64" in found[2].evidence
     assert "in 6 of 6 comparisons" in found[3].evidence  # the two at width 32 are cheaper than any rival
 
 
@@ -118,3 +118,16 @@ def test_trained_gives_the_models_that_are_there(monkeypatch, tmp_path):
     assert list(found) == ["btt"]
     assert torch.equal(found["btt"].embed.weight, model.embed.weight)
     assert claims.trained(64) == {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ((0.3, 0.9, 0.4, 0.1), 30),  # easy prompts of the curriculum do not count
+        ((0.3, 0.2, 0.2, 0.1), 10),
+        ((0.9, 0.4, 0.3, 0.5), None),
+        ((0.9, 0.4, None, None), None),
+    ],
+)
+def test_the_step_from_which_an_error_stays_low(errors, expected):
+    assert claims.below_from({"steps": [10, 20, 30, 40], "last": list(errors)}) == expected

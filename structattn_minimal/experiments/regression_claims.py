@@ -97,7 +97,7 @@ def narrower(record: dict) -> Verdict:
     """BTT and MLR have a low error at a smaller width than either kind of standard attention."""
     claim = "BTT and MLR need less width than standard attention"
     found = {method: low_from(record, method) for method in ("standard", "standard_1", *STRUCTURED)}
-    said = "low error from width: " + ", ".join(f"{name} {width or 'none'}" for name, width in found.items())
+    said = "low error from width: " + "; ".join(f"{SCORERS[m].label}: {width or 'none'}" for m, width in found.items())
     structured = [found[method] for method in STRUCTURED]
     if all(width is None for width in found.values()):
         return Verdict(claim, None, said)
@@ -145,3 +145,12 @@ def transfers(record: dict, method: str) -> bool | None:
     if not places or {0, len(rates) - 1} & set(places):
         return None
     return max(places) - min(places) <= 1
+
+
+def below_from(curve: dict, bound: float = 0.5) -> int | None:
+    """The step of a curve from which the error at the last point stays below `bound`; None if it does not end there."""
+    found = None
+    for step, error in zip(curve["steps"], curve["last"], strict=True):
+        below = error is not None and error < bound  # none where it diverged
+        found = (found or step) if below else None
+    return found

@@ -59,7 +59,7 @@ def error_by_cost(records: dict[int, dict]) -> go.Figure:
         for key, title in AXES.items()
         if key != "width"
     ]
-    fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power")
+    fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power", dtick="D2")
     return finished(fig, owners, menu(owners, 0), {"buttons": currencies, "x": 0.28, **PLACE})
 
 
@@ -105,7 +105,12 @@ def rate_transfer(record: dict) -> go.Figure:
             fig.add_scatter(x=x, y=y, name=f"D = {run['width']}", mode="lines+markers", line={"color": colour})
             owners.append(SCORERS[method].label)
     rates = record["setting"]["rates"]
-    fig.update_xaxes(type="log", title=f"learning rate at width {widths[1]}, peak", tickvals=rates, tickangle=45)
+    fig.update_xaxes(
+        type="log",
+        title=f"learning rate at width {widths[1]}, peak",
+        tickvals=rates,
+        ticktext=[f"{rate:g}" for rate in rates],
+    )
     return finished(fig, owners, menu(owners, 0))
 
 
@@ -158,7 +163,7 @@ def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:
     for trace, owner in zip(fig.data, owners, strict=True):
         trace.visible = owner == owners[0]
     look = {"bgcolor": "#F5F7F9", "bordercolor": GREY, "font": {"color": "#1C2733"}}
-    fig.update_yaxes(type="log", title="squared error, last point", exponentformat="power", dtick=1)
+    fig.update_yaxes(type="log", title="squared error, last point", exponentformat="power", dtick="D2")
     fig.update_layout(
         updatemenus=[m | look for m in menus], height=460, legend={"orientation": "h", "y": -0.25}, margin={"t": 60}
     )
