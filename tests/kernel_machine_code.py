@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -24,9 +25,9 @@ CASES = [((32, 8, 6, 4, 4, 4, 4, 2), 1024), ((32, 16, 16), 16384), ((64,), 4096)
 def compiled(name, ranks, seq_len):
     """The kernel as the package launches it in bfloat16, default blocks, as many values as features."""
     full = mlr_kernel.columns(sum(ranks))
-    how = mlr_kernel.LAUNCH[name, full > 64]
-    function = getattr(mlr_kernel_triton, name)
-    constants = mlr_kernel.constants(name, how, full, ranks, [seq_len >> l for l in range(len(ranks))], False)
+    function, sizes = getattr(mlr_kernel_triton, name), [seq_len >> l for l in range(len(ranks))]
+    how = mlr_kernel.launch(name, torch.empty(0, dtype=torch.bfloat16), full, sizes)
+    constants = mlr_kernel.constants(function, how, full, ranks, sizes, False)
     of_queries, of_keys = (how.step, how.tile) if name == "backward_columns" else (how.tile, how.step)
 
     def described(rows, width=full):
@@ -37,7 +38,7 @@ def compiled(name, ranks, seq_len):
     )
     types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
     types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
-    for level, width in enumerate(mlr_kernel.widths(ranks, constants["HOME"], full), 1):
+    for level, width in enumerate(mlr_kernel.widths(ranks, mlr_kernel.n_coarse(sizes, how.tile), full), 1):
         types[f"Q{level}"] = described(of_queries, width)
         types[f"K{level}"] = described(of_keys, width)
     names = function.arg_names
