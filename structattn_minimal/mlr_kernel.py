@@ -40,7 +40,7 @@ LAUNCH = {
     ("forward", False): Launch(64, 64, 4, 3),
     ("forward", True): Launch(128, 64, 8, 2, 128),
     ("backward_rows", False): Launch(64, 64, 4, 3),
-    ("backward_rows", True): Launch(128, 32, 8, 3, 128),
+    ("backward_rows", True): Launch(128, 64, 8, 3),
     ("backward_columns", False): Launch(64, 64, 4, 3, 168),
     ("backward_columns", True): Launch(64, 64, 4, 2),
 }
