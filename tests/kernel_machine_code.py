@@ -1,4 +1,5 @@
 """Prints, for each kernel and some lists of ranks, what Triton's compiler for Hopper made of it. No GPU is needed.
+With an argument it writes a record there.
 
 Of ptxas (CUDA 12.8) it is known here that it can let a loop overwrite registers which a tensor core instruction of the
 next round still reads: on an H100 the sums were wrong then. So each loop is searched for such registers. A process of
@@ -8,6 +9,7 @@ its own, since Triton cannot compile type-checked functions.
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from structattn_minimal import mlr_kernel, mlr_kernel_triton
+from structattn_minimal.experiments.records import write_record
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CASES = [((32, 8, 6, 4, 4, 4, 4, 2), 1024), ((32, 16, 16), 16384), ((64,), 4096), ((32, 32, 64), 16384)]
@@ -89,10 +92,21 @@ def overwritten(disassembly):
     return loops
 
 
+def report(name, ranks, seq_len):
+    """Registers a thread, bytes that it spills, bytes of shared memory, and what `overwritten` finds."""
+    kernel = compiled(name, ranks, seq_len)
+    usage = run("cuobjdump", "--dump-resource-usage", kernel)
+    registers, stack = (int(re.findall(rf"{word}:(\d+)", usage)[-1]) for word in ("REG", "STACK"))
+    found = {"kernel": name, "ranks": ranks, "registers": registers, "stack": stack, "shared": kernel.metadata.shared}
+    return found | {"loops": overwritten(run("nvdisasm", "-c", kernel))}
+
+
 if __name__ == "__main__":
+    rows = {}
     for ranks, seq_len in CASES:
         for name in ("forward", "backward_rows", "backward_columns"):
-            kernel = compiled(name, ranks, seq_len)
-            stack = int(re.findall(r"STACK:(\d+)", run("cuobjdump", "--dump-resource-usage", kernel))[-1])
-            row = {"kernel": name, "ranks": ranks, "shared": kernel.metadata.shared, "stack": stack}
-            print(json.dumps(row | {"loops": overwritten(run("nvdisasm", "-c", kernel))}), flush=True)
+            rows["_".join(map(str, (name, *ranks)))] = row = report(name, ranks, seq_len)
+            print(json.dumps(row), flush=True)
+    if sys.argv[1:]:
+        command = "python tests/kernel_machine_code.py RECORD.json"
+        write_record(sys.argv[1], rows | {"triton": triton.__version__}, command=command, seeds=[0])
