@@ -66,7 +66,7 @@ export default {
     const NAMES = ["d", "width", "heads", "kind", "guess"];
     const numbers = (list) => list.map((n) => [n, count(n)]);
     const d = choices({ label: "Task d", options: numbers([16, 32, 64]), act: (n) => set({ d: Number(n) }) });
-    const width = choices({ label: "Width D", options: numbers(WIDTHS), act: (n) => set({ width: Number(n) }) });
+    const width = slider({ label: "Width D", min: 0, max: WIDTHS.length - 1, step: 1, format: (i) => WIDTHS[i], act: (i) => set({ width: WIDTHS[i] }) });
     const heads = choices({ label: "Heads H", options: numbers([1, 2, 4, 8]), act: (n) => set({ heads: Number(n) }) });
     const kind = choices({ label: "Scorer", options: Object.entries(KINDS), act: (name) => set({ kind: name }) });
     const guess = choices({
@@ -117,7 +117,9 @@ export default {
     const update = () => {
       const setting = Object.fromEntries(NAMES.map((name) => [name, get(name)]));
       const place = Object.keys(KINDS).indexOf(setting.kind);
-      [d, width, heads].forEach((one, i) => one.show([setting.d, setting.width, setting.heads][i]));
+      d.show(setting.d);
+      heads.show(setting.heads);
+      width.show(WIDTHS.indexOf(setting.width));
       kind.show(setting.kind);
       guess.show(setting.guess[place]);
       drawRanks(setting);
