@@ -171,6 +171,29 @@ def test_spectra_are_those_of_the_forms_and_stop_at_the_head_dimension():
             assert (spectrum[:, 8:] < 1e-10).all()
 
 
+@given(st.integers(1, 8), st.integers(8, 12))
+def test_a_form_of_low_rank_can_only_be_so_much_like_the_identity(r, n):
+    basis, _ = torch.linalg.qr(randn(n, r))
+    best = torch.tensor((r / n) ** 0.5, **F64)
+    assert_close(inspection.identity_share(3 * basis @ basis.T), best)
+    assert_close(inspection.identity_share(-basis @ basis.T), -best)
+    assert inspection.identity_share(randn(n, r) @ randn(r, n)).abs() <= best + 1e-12
+    assert inspection.identity_share(torch.zeros(2, n, n, **F64)).tolist() == [0, 0]
+
+
+def test_heads_that_are_taken_out_write_nothing_and_the_others_go_on():
+    model, tokens = small(), torch.randint(5, (2, 16))
+    before = model(tokens)
+    cut = inspection.without_heads(model, 1, [1])
+    x = text.layer_inputs(model, tokens)[1]
+    first, second = model.blocks[1].attention, cut.blocks[1].attention
+    heads = torch.softmax(first.scores(x), -1) @ first.split_heads(first.value(x))
+    heads[:, 1] = 0
+    assert_close(second(x), first.merge_heads(heads))
+    assert_close(inspection.without_heads(model, 0, [])(tokens), before)
+    assert_close(model(tokens), before)
+
+
 def small(levels=3):
     options = {"ranks": RANKS if levels == 3 else (8,), "level_scales": SCALES[:levels]}
     model = GPT(GPTConfig(2, 2, 16, 16, vocab_size=5, attention="mlr", attention_options=options)).double()

@@ -142,7 +142,7 @@ def distance_mass(
 def across_and_within(
     weights: Float[Tensor, "batch heads seq seq"], distance: int, block_size: int
 ) -> tuple[Float[Tensor, " heads"], Float[Tensor, " heads"]]:
-    """The mean weight of the key `distance` before the query, where a seam of that block size parts them, and elsewhere.
+    """The mean weight of the key `distance` before the query: where a seam of that block size parts them, and where not.
 
     Raises `ValueError` if no pair at that distance is parted, or all are.
     """
@@ -166,6 +166,24 @@ def forms(attention: Attention) -> Float[Tensor, "heads d_model d_model"]:
 def spectrum(attention: Attention) -> Float[Tensor, "heads d_model"]:
     """Singular values of the form of each head, largest first."""
     return torch.linalg.svdvals(forms(attention))
+
+
+def identity_share(matrices: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch"]:
+    """trace(F) / (sqrt(n) ||F||), from -1 to 1: the cosine of the angle between F and the identity; 0 for F = 0.
+
+    A matrix of rank r has at most sqrt(r / n), since its trace is at most its nuclear norm, and that sqrt(r) ||F||.
+    """
+    sizes = matrices.norm(dim=(-2, -1)) * matrices.shape[-1] ** 0.5
+    return matrices.diagonal(0, -2, -1).sum(-1) / sizes.where(sizes > 0, 1)
+
+
+def without_heads(model: GPT, layer: int, heads: list[int]) -> GPT:
+    """A copy of a model in which these heads of a layer (both from 0) write nothing."""
+    model = deepcopy(model)
+    attention = model.blocks[layer].attention
+    with torch.no_grad():
+        attention.out.weight.unflatten(1, (attention.n_heads, -1))[:, heads] = 0
+    return model
 
 
 def without_level(model: GPT, level: int) -> GPT:

@@ -61,10 +61,10 @@ def rounded(values: Tensor):
 
 @cache
 def small_models() -> dict:
-    """The small models that come with the book, looked into on eight windows of the text they were not trained on."""
+    """The small models that come with the book, looked into on 16 windows of the text they were not trained on."""
     models = inspection.text_models("lm_tiny")
     context = min(model.config.context for model in models.values())
-    tokens = corpora.load("python-docs").held_out[: 8 * context].long().view(8, context)
+    tokens = corpora.load("python-docs").held_out[: 16 * context].long().view(16, context)
     return look_into(models, tokens)
 
 
@@ -79,8 +79,8 @@ class HeadBrowser(Explorable):
 
     module = "head_browser"
     alt = (
-        "Explorable: choose a trained model, a layer and a head. A map shows its attention on a fixed prompt; the prompt "
-        "itself is shaded by what one chosen character looks at. Bars show how much attention goes to which distance, "
+        "Explorable: choose a trained model, a layer and a head. A map shows its attention on a fixed prompt; the "
+        "prompt is shaded by what one chosen character looks at. Bars show how much attention goes to which distance, "
         "and for each level its share of the energy of the scores and the attention that moves without it."
     )
     model = t.Unicode("standard").tag(sync=True)
