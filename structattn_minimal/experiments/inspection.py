@@ -142,7 +142,7 @@ def distance_mass(
 def across_and_within(
     weights: Float[Tensor, "batch heads seq seq"], distance: int, block_size: int
 ) -> tuple[Float[Tensor, " heads"], Float[Tensor, " heads"]]:
-    """The mean weight of the key `distance` before the query: where a seam of that block size parts them, and where not.
+    """Mean weight of the key `distance` before the query: where a seam of this block size parts them, and where not.
 
     Raises `ValueError` if no pair at that distance is parted, or all are.
     """

@@ -73,7 +73,7 @@ export default {
     const ends = [0, n / 2, n - 1];
     const map = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "sx-plot", role: "group", "aria-label": "Attention map of the head" },
       svg("path", { d: `M${EDGE} 4v${n * u}h${n * u}`, style: "fill: none; stroke: var(--muted)" }), cells, mark,
-      ...ends.map((p) => quiet(p, { x: EDGE + (p + 0.5) * u, y: SIZE - 17, "text-anchor": "middle" })),
+      ...ends.map((p) => quiet(p, { x: Math.min(EDGE + (p + 0.5) * u, SIZE - 14), y: SIZE - 17, "text-anchor": "middle" })),
       ...ends.map((p) => quiet(p, { x: EDGE - 5, y: 8 + (p + 0.5) * u, "text-anchor": "end" })),
       quiet("key j", { x: SIZE / 2 + 60, y: SIZE - 4, "text-anchor": "middle" }),
       quiet("query i", { transform: `translate(11 ${SIZE / 4}) rotate(-90)`, "text-anchor": "middle" }), handle);
