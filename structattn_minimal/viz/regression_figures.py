@@ -40,7 +40,7 @@ def error_by_width(records: dict[int, dict]) -> go.Figure:
         owners += [d] * (len(fig.data) - len(owners))
     every = sorted({width for record in records.values() for width in record["setting"]["widths"]})
     fig.update_xaxes(type="log", title=AXES["width"], tickvals=every)
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("dimension", owners))
 
 
 def error_by_cost(records: dict[int, dict]) -> go.Figure:
@@ -60,7 +60,9 @@ def error_by_cost(records: dict[int, dict]) -> go.Figure:
         if key != "width"
     ]
     fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power", dtick="D2")
-    return finished(fig, owners, menu(owners, 0), {"buttons": currencies, "x": 0.28, **PLACE})
+    return finished(
+        fig, owners, menu("dimension", owners), {"buttons": currencies, "name": "currency", "x": 0.28, **PLACE}
+    )
 
 
 def costs(records: dict[int, dict], key: str) -> list[list]:
@@ -111,7 +113,7 @@ def rate_transfer(record: dict) -> go.Figure:
         tickvals=rates,
         ticktext=[f"{rate:g}" for rate in rates],
     )
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("scorer", owners))
 
 
 def swept_runs(record: dict, method: str) -> list[dict]:
@@ -136,14 +138,14 @@ def training_curves(record: dict) -> go.Figure:
                 )
                 owners.append(f"D = {width}")
     fig.update_xaxes(title="training step")
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("width", owners))
 
 
 PLACE = {"y": 1.0, "yanchor": "bottom", "xanchor": "left", "pad": {"b": 8}, "showactive": True}
 
 
-def menu(owners: list, x: float) -> dict:
-    """A menu that shows the traces of one owner at a time; a number is a dimension d."""
+def menu(name: str, owners: list) -> dict:
+    """A menu of this name that shows the traces of one owner at a time; a number is a dimension d."""
     buttons = [
         {
             "label": f"d = {owner}" if isinstance(owner, int) else owner,
@@ -152,7 +154,7 @@ def menu(owners: list, x: float) -> dict:
         }
         for owner in dict.fromkeys(owners)
     ]
-    return {"buttons": buttons, "x": x, **PLACE}
+    return {"buttons": buttons, "name": name, "x": 0, **PLACE}
 
 
 def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:
