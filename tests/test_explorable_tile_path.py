@@ -48,15 +48,15 @@ def test_phases_are_the_segments_of_the_package(js, case):
 
 
 def pairs_of(tokens, ranks):
-    """How many features each pair shares, and zeros to count how often it is visited."""
+    """Of each pair: the levels and the features that it shares, and a zero to count how often it is visited."""
     shared = sa.shared_levels(tokens, halving_block_sizes(tokens, len(ranks)))
-    return torch.tensor(ranks).cumsum(0)[shared - 1], torch.zeros(tokens, tokens, dtype=torch.int64)
+    return shared, torch.tensor(ranks).cumsum(0)[shared - 1], torch.zeros_like(shared)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_phase_multiplies_the_features_that_its_pairs_share(js, case):
     tokens, ranks, tile = case
-    width, visits = pairs_of(tokens, ranks)
+    _, width, visits = pairs_of(tokens, ranks)
     for row, phases in enumerate(all_phases(js, *case)):
         rows = slice(row * tile, (row + 1) * tile)
         for p in phases:
@@ -71,7 +71,7 @@ def test_a_phase_multiplies_the_features_that_its_pairs_share(js, case):
 @pytest.mark.parametrize("case", CASES)
 def test_rectangles_cover_the_causal_half_once(js, case):
     tokens, ranks, _ = case
-    width, visits = pairs_of(tokens, ranks)
+    shared, width, visits = pairs_of(tokens, ranks)
     for r in js("tile_path", "(c, s) => c.rectangles(s)", setting(*case)):
         place = slice(*r["queries"]), slice(*r["keys"])
         visits[place] += 1
