@@ -221,10 +221,9 @@ def mlr_backward_op(
     how = (_full(q, v), ranks, block_sizes, normalize_levels)
     q4, k4, v4, out4, d_out4 = map(_readable, (q, k, v, out, d_out))
     dq, dk, dv, delta = map(torch.empty_like, (q4, k4, v4, lse))
-    parts = torch.empty(*q4.shape[:-1], _full(q, v), dtype=torch.float32, device=q.device)
     rows = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out4, "tile"), (d_out4, "tile"), (lse,), (delta,)]
-    _launch("backward_rows", [*rows, (parts,), (scales,), (dq, "tile")], q4, *how)
-    keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,), (parts,)]
+    _launch("backward_rows", [*rows, (scales,), (dq, "tile")], q4, *how)
+    keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,)]
     _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile")], q4, *how)
     return _as(dq, q), _as(dk, k), _as(dv, v)
 
