@@ -4,25 +4,23 @@ Run from the repository's root. A notebook that fails is not cached: the builder
 """
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import yaml
+from build import BUILD, ROOT
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import single_nb_execution
+from sphinx_external_toc.parsing import parse_toc_yaml
 
-ROOT = Path.cwd()
-CACHE = ROOT / "_build" / ".jupyter_cache"
 MARKDOWN = {"name": "myst_nb_md", "type": "plugin"}  # how the builder has jupyter-cache read a page
 WORKERS = min(4, os.cpu_count() or 1)
 
 
 def pages() -> list[Path]:
     """What the table of contents lists and has cells."""
-    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    found = [ROOT / f"{name}.md" for name in re.findall(r"'file': '([^']+)'", str(contents))]
+    found = [ROOT / f"{name}.md" for name in parse_toc_yaml(ROOT / "_toc.yml")]
     return [page for page in found if page.is_file() and "{code-cell}" in page.read_text(encoding="utf-8")]
 
 
@@ -35,7 +33,7 @@ def main() -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8")).get("execute", {})
     if config.get("execute_notebooks") != "cache":
         return
-    cache, waiting = get_cache(CACHE), {}
+    cache, waiting = get_cache(BUILD / ".jupyter_cache"), {}
     with ThreadPoolExecutor(WORKERS) as pool:
         for page in pages():
             record = cache.add_nb_to_project(str(page), read_data=MARKDOWN)
