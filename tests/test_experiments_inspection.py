@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import structattn_minimal as sa
 from structattn_minimal.experiments import inspection, text
+from structattn_minimal.experiments.records import read_record
 from structattn_minimal.transformer import GPT, GPTConfig
 
 RANKS = (4, 2, 2)
@@ -159,16 +160,52 @@ def test_seams_part_some_pairs_at_a_distance(distance, size, across, within):
     assert_close(found, torch.tensor([across, within], **F64))
 
 
-def test_spectra_are_those_of_the_forms_and_stop_at_the_head_dimension():
-    for attention in (layer(), sa.StandardAttention(16, 2).double(), sa.BilinearBTTAttention(16, 2).double()):
+@pytest.mark.parametrize("kind", [sa.StandardAttention, sa.BilinearBTTAttention, sa.BilinearMLRAttention])
+def test_forms_are_those_of_the_layer_with_its_scale(kind):
+    options = {"ranks": RANKS} if kind is sa.BilinearMLRAttention else {}
+    attention = kind(16, 2, qk_norm=False, **options).double()
+    expected = torch.stack([attention.scale * attention.to_dense(head) for head in range(2)])
+    assert_close(inspection.forms(attention), expected.detach())
+    assert_close(inspection.spectrum(attention), torch.linalg.svdvals(expected).detach())
+
+
+def test_the_form_of_mlr_attention_is_that_of_pairs_that_share_all_levels():
+    attention, x = layer(), randn(2, 16, 16)
+    attention.q_norm = attention.k_norm = torch.nn.Identity()
+    together = (torch.arange(16)[:, None] // 4 == torch.arange(16) // 4).tril()
+    found = torch.einsum("bid,hde,bje->bhij", x, inspection.forms(attention), x)
+    assert_close(found[..., together], attention.scores(x).detach()[..., together])
+
+
+def test_a_form_has_all_of_qk_norm_but_its_division():
+    attention, x = sa.StandardAttention(16, 2, causal=False).double(), randn(2, 5, 16)
+    for norm in (attention.q_norm, attention.k_norm):
+        torch.nn.init.normal_(norm.weight)
+    parts = [attention.split_heads(part(x)) for part in (attention.query, attention.key)]
+    lengths = [(part.var(-1, correction=0) + 1e-5).sqrt() for part in parts]
+    found = torch.einsum("bid,hde,bje->bhij", x, inspection.forms(attention), x)
+    expected = attention.scores(x) * lengths[0][..., :, None] * lengths[1][..., None, :]
+    assert_close(found, expected.detach())
+    assert isinstance(attention.q_norm, torch.nn.LayerNorm)
+
+
+def test_spectra_stop_where_the_norm_leaves_no_rank():
+    for attention in (layer(), sa.StandardAttention(16, 2).double()):
         spectrum = inspection.spectrum(attention)
         assert spectrum.shape == (2, 16)
         assert (spectrum.diff(dim=1) <= 1e-12).all()
-        if hasattr(attention, "query"):
-            rows = slice(8, 16)
-            form = attention.query.weight[rows].T @ attention.key.weight[rows]
-            assert_close(spectrum[1], torch.linalg.svdvals(form).detach())
-            assert (spectrum[:, 8:] < 1e-10).all()
+        assert (spectrum[:, :7] > 1e-6).all()
+        assert (spectrum[:, 7:] < 1e-10).all()  # a head has 8 features, and their mean is taken off
+    two = sa.GlobalSlidingWindowAttention(16, 2, ranks=(4, 4), window=2).double()
+    with pytest.raises(ValueError, match="attention must have one softmax"):
+        inspection.spectrum(two)
+
+
+def test_an_undivided_norm_is_a_norm_times_the_deviation():
+    norm, x = torch.nn.LayerNorm(7, bias=False).double(), randn(3, 7)
+    torch.nn.init.normal_(norm.weight)
+    deviation = (x.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+    assert_close(inspection.undivided(norm)(x).detach(), (deviation * norm(x)).detach())
 
 
 @given(st.integers(1, 8), st.integers(8, 12))
@@ -225,3 +262,15 @@ def test_a_level_that_is_not_there_is_refused():
     standard = GPT(GPTConfig(1, 2, 16, 16, vocab_size=5))
     with pytest.raises(ValueError, match="level must be one of the 0 levels"):
         inspection.without_level(standard, 1)
+
+
+def test_text_models_come_with_what_they_were_not_trained_on():
+    models, held_out = inspection.text_models(), inspection.held_out()
+    assert list(models) == ["standard", "mlr"]
+    assert held_out.dtype == torch.int64
+    recorded = read_record(inspection.TEXT)["methods"]
+    for name, model in models.items():
+        assert text.evaluate(model, held_out, most=16) < 1.2 * recorded[name]["held_out_loss"]
+    assert inspection.text_models("no_such_record") == {}
+    with pytest.raises(FileNotFoundError, match="no_such_record"):
+        inspection.held_out("no_such_record")

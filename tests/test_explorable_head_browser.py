@@ -28,7 +28,7 @@ def planted():
 
 def test_rows_of_a_spelled_map_are_its_weights(js, planted):
     model, tokens = planted
-    inside = look_into({"mlr": model}, tokens)
+    inside = look_into({"mlr": model}, tokens, "a" * TOKENS)
     x = text.layer_inputs(model, tokens[:1, :TOKENS])[0]
     weights = inspection.attention_map(model.blocks[0].attention, x)[0]
     for head in range(2):
@@ -42,11 +42,13 @@ def test_rows_of_a_spelled_map_are_its_weights(js, planted):
 
 def test_measures_are_those_of_each_head(planted):
     model, tokens = planted
-    heads = look_into({"mlr": model}, tokens)["models"]["mlr"][0]
+    heads = look_into({"mlr": model}, tokens, "a" * TOKENS)["models"]["mlr"][0]
     attention, x = model.blocks[0].attention, text.layer_inputs(model, tokens)[0]
     weights = inspection.attention_map(attention, x)
     expected = {
-        "mass": inspection.distance_mass(weights, EDGES, 128),
+        "rank": inspection.score_rank(attention, x[:4]),
+        "form_rank": inspection.effective_rank(inspection.forms(attention)),
+        "mass": inspection.distance_mass(weights, (*EDGES, 256), 128),
         "energy": inspection.level_energy(attention, x),
         "use": inspection.level_use(attention, x),
         "distance": inspection.mean_distance(weights, 128),
@@ -55,13 +57,33 @@ def test_measures_are_those_of_each_head(planted):
         found = torch.tensor([head[name] for head in heads])
         assert found.shape == values.shape
         assert (found - values).abs().max() <= 0.0006
+    spectra = inspection.spectrum(attention)
+    for head, sigma in zip(heads, spectra, strict=True):
+        assert len(head["spectrum"]) == 7  # 8 features a head, and QK-norm takes one direction
+        assert (torch.tensor(head["spectrum"]) - sigma[:7] / sigma[0]).abs().max() <= 0.0006
+
+
+def test_models_that_read_vectors_have_names_for_tokens_and_shorter_bins(shown):
+    config = GPTConfig(2, 2, 16, 12, d_in=3, d_out=1, attention="btt")
+    names = [f"{kind}{i}" for i in range(1, 5) for kind in "xy"]
+    inside = look_into({"a": GPT(config), "b": GPT(config)}, torch.randn(3, 12, 3), names, {"b": "the other"})
+    assert inside["labels"] == [["a", "a"], ["b", "the other"]]
+    assert inside["edges"] == [0, 1, 2, 4, 12]
+    page = shown(HeadBrowser(inside=inside))
+    assert words(page).startswith("a, layer 1, head 1: on average it looks")
+    assert "Here the query at 4, “x3”, looks most at" in words(page)
+    page.get_by_role("radio", name="the other").check(force=True)
+    page.get_by_role("slider", name="the query on the map").press("ArrowDown")
+    assert words(page).startswith("the other, layer 1, head 1")
+    assert "Here the query at 5, “y3”" in words(page)
+    assert page.get_by_role("img", name="The prompt: x1 y1 x2 y2").count() == 1
 
 
 def test_the_page_carries_little_and_names_what_it_shows():
     state = HeadBrowser().state
     assert len(json.dumps(state)) < LARGEST / 2  # the widget may travel beside the page's own state
-    assert set(state["inside"]["models"]) == {"standard", "mlr"}
-    assert len(state["inside"]["prompt"]) == TOKENS
+    assert state["inside"]["labels"] == [["standard", "standard"], ["mlr", "MLR attention"]]
+    assert len(state["inside"]["tokens"]) == TOKENS
 
 
 def test_digits_spell_the_roots_of_weights():
@@ -92,6 +114,7 @@ def test_a_head_is_chosen_and_a_query_moved(shown):
     page = shown(HeadBrowser())
     assert words(page).startswith("standard, layer 1, head 1: on average it looks")
     assert "level" not in words(page)
+    assert "directions, and M offers" in words(page)
     page.get_by_role("radio", name="MLR attention").check(force=True)
     page.get_by_role("group", name="Layer", exact=True).get_by_role("radio", name="3").check(force=True)
     assert words(page).startswith("MLR attention, layer 3, head 1:")

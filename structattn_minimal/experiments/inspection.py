@@ -7,23 +7,42 @@ from copy import deepcopy
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from ..attention import Attention, StandardAttention, dot_products
+from ..attention import Attention, dot_products
 from ..attention_local import GlobalSlidingWindowAttention, MLRAttention
 from ..checks import require
 from ..mlr import scales_of_levels
 from ..partition import same_block
 from ..transformer import GPT
-from . import text
+from . import corpora, text
+from .presets import READERS
 from .records import read_record
 from .regression_claims import existing
 
+TEXT = "lm_tiny"  # the record of the text models that chapter 14 opens
 
-def text_models(record: str = "lm_tiny") -> dict[str, GPT]:
+
+def text_models(record: str = TEXT) -> dict[str, GPT]:
     """The models of a record of text whose weights come with the book, by method."""
-    return existing(lambda method: text.trained(f"{record}_{method}"), read_record(record)["methods"])
+    return existing(lambda method: text.trained(f"{record}_{method}"), READERS)
+
+
+def held_out(record: str = TEXT) -> Int[Tensor, " tokens"]:
+    """What the models of a record of text were not trained on. Raises what `read_record` and `corpora.load` do."""
+    return corpora.load(read_record(record)["setting"]["corpus"]).held_out.long()
+
+
+def products_by_level(
+    attention: Attention, x: Float[Tensor, "batch seq d_model"]
+) -> Float[Tensor, "levels batch heads seq seq"]:
+    """The scaled products of queries and keys, of each level by itself, for all pairs alike."""
+    two = isinstance(attention, GlobalSlidingWindowAttention)
+    require(not two, "attention must have one softmax a head, got GlobalSlidingWindowAttention")
+    q, k = attention.queries_keys(x)
+    split = zip(attention.split_queries(q), attention.split_keys(k), strict=True)
+    return torch.stack([dot_products(*pair) for pair in split])
 
 
 @torch.no_grad()
@@ -35,11 +54,7 @@ def level_parts(
     With `normalize_levels`, each part is divided by the levels that its pair shares. The sum over levels is S, where S
     is not masked. An attention without levels has one. Raises `ValueError` for one with two softmaxes a head.
     """
-    two = isinstance(attention, GlobalSlidingWindowAttention)
-    require(not two, "attention must have one softmax a head, got GlobalSlidingWindowAttention")
-    q, k = attention.queries_keys(x)
-    split = zip(attention.split_queries(q), attention.split_keys(k), strict=True)
-    parts = torch.stack([dot_products(*pair) for pair in split])
+    parts = products_by_level(attention, x)
     if not isinstance(attention, MLRAttention):
         return parts
     position = torch.arange(x.shape[1], device=x.device)
@@ -158,9 +173,29 @@ def across_and_within(
 
 @torch.no_grad()
 def forms(attention: Attention) -> Float[Tensor, "heads d_model d_model"]:
-    """M of every head; of MLR attention, that of pairs that share all levels, whose scales are left out."""
-    dense = StandardAttention.to_dense if isinstance(attention, MLRAttention) else type(attention).to_dense
-    return torch.stack([dense(attention, head) for head in range(attention.n_heads)])
+    """M of every head: x_i^T M x_j is the score, where QK-norm does not divide it by the lengths of query and key.
+
+    The scale is in it, and what else QK-norm does (`undivided`). Of MLR attention it is the form of pairs that share
+    all levels, before the division by their number. Raises `ValueError` for an attention with two softmaxes a head.
+    """
+    attention = deepcopy(attention)
+    for name, child in list(attention.named_modules()):
+        if isinstance(child, nn.LayerNorm):
+            attention.set_submodule(name, undivided(child))
+    basis = torch.eye(attention.d_model).to(next(attention.parameters()))
+    return products_by_level(attention, basis[None]).sum(0)[0]
+
+
+@torch.no_grad()
+def undivided(norm: nn.LayerNorm) -> nn.Linear:
+    """What a LayerNorm without bias does to every token alike: it takes off the mean of the features, and has gains.
+
+    The norm itself then divides, by the standard deviation of what it reads, which differs from token to token.
+    """
+    width = norm.weight.numel()
+    linear = nn.Linear(width, width, bias=False).to(norm.weight)
+    linear.weight.copy_(norm.weight[:, None] * (torch.eye(width).to(norm.weight) - 1 / width))
+    return linear
 
 
 def spectrum(attention: Attention) -> Float[Tensor, "heads d_model"]:

@@ -14,9 +14,9 @@ const favourites = (weights, most) => weights.map((weight, j) => [weight, j]).so
 
 // Runs of pairs that are drawn in one shade: [shade, row, from, to), shades 1 ... SHADES, empty ones left out.
 const SHADES = 15;
-const runs = (map, tokens) => {
+const runs = (map, n) => {
   const found = [];
-  for (let i = 0; i < tokens; i++) {
+  for (let i = 0; i < n; i++) {
     const shades = row(map, i).map((weight) => Math.round(SHADES * Math.sqrt(weight)));
     for (let from = 0; from <= i;) {
       let to = from + 1;
@@ -36,8 +36,8 @@ const STYLE_HERE = `
 .hb-text .later { color: var(--muted); }
 .hb-text .query { outline: 2px solid var(--accent-2); outline-offset: -1px; font-weight: 700; }
 `;
-const MODELS = { standard: "standard", mlr: "MLR attention" };
-const shown = (character) => (character === "\n" ? "line break" : character === " " ? "space" : `“${character}”`);
+const shown = (token) => ({ "\n": "line break", " ": "space" })[token] ?? `“${token}”`;
+const written = (token) => (token === "\n" ? "⏎\n" : token.length > 1 ? `${token} ` : token);
 const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
 
 export default {
@@ -45,8 +45,9 @@ export default {
     const set = setter(model);
     const get = (name) => model.get(name);
     const NAMES = ["inside", "model", "layer", "head", "query"];
-    const { prompt, models, edges } = get("inside");
-    const n = prompt.length;
+    const { tokens, models, edges, labels } = get("inside");
+    const n = tokens.length;
+    const called = Object.fromEntries(labels);
     const numbered = (list) => list.map((_, i) => [i + 1, i + 1]);
     const most = (lists) => lists.reduce((longest, one) => (one.length > longest.length ? one : longest));
     const within = ({ model: name, layer, head }) => {
@@ -56,7 +57,7 @@ export default {
     };
     const choose = (changes) => set(within({ model: get("model"), layer: get("layer"), head: get("head"), ...changes }));
 
-    const kind = choices({ label: "Model", options: Object.keys(models).map((name) => [name, MODELS[name] ?? name]), act: (name) => choose({ model: name }) });
+    const kind = choices({ label: "Model", options: labels, act: (name) => choose({ model: name }) });
     const layer = choices({ label: "Layer", options: numbered(most(Object.values(models))), act: (value) => choose({ layer: Number(value) }) });
     const head = choices({ label: "Head", options: numbered(most(Object.values(models).flat())), act: (value) => choose({ head: Number(value) }) });
     const query = slider({ label: html("span", {}, "Query ", html("i", {}, "i")), min: 0, max: n - 1, step: 1, act: (i) => set({ query: i }) });
@@ -70,7 +71,7 @@ export default {
     const handle = svg("g", { class: "handle", role: "slider", "aria-label": "the query on the map", "aria-valuemin": 0, "aria-valuemax": n - 1 },
       area, svg("rect", { x: EDGE, y: 4, width: u * n, height: u * n, class: "ring" }));
     const quiet = (words_, attributes) => svg("text", { class: "quiet", ...attributes }, words_);
-    const ends = [0, n / 2, n - 1];
+    const ends = [0, n >> 1, n - 1];
     const map = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "sx-plot", role: "group", "aria-label": "Attention map of the head" },
       svg("path", { d: `M${EDGE} 4v${n * u}h${n * u}`, style: "fill: none; stroke: var(--muted)" }), cells, mark,
       ...ends.map((p) => quiet(p, { x: Math.min(EDGE + (p + 0.5) * u, SIZE - 14), y: SIZE - 17, "text-anchor": "middle" })),
@@ -82,8 +83,8 @@ export default {
     handle.addEventListener("pointerdown", at);
 
     // The prompt
-    const letters = Array.from(prompt, (character, i) => html("span", { onclick: () => set({ query: i }) }, character === "\n" ? "⏎\n" : character));
-    const text = html("div", { class: "hb-text", "aria-hidden": "true" }, ...letters);
+    const letters = tokens.map((token, i) => html("span", { onclick: () => set({ query: i }) }, written(token)));
+    const text = html("div", { class: "hb-text", role: "img", "aria-label": `The prompt: ${tokens.map(written).join("")}` }, ...letters);
 
     // Bars, one kind or two: [name, [[share, colour], ...]]
     const [W, LEFT, ROW] = [340, 74, 18];
@@ -106,7 +107,17 @@ export default {
       node.replaceChildren(...parts);
       node.setAttribute("aria-label", `${title}: ${rows.map(([name, shares]) => `${name} ${shares.map(([share]) => percent(share)).join(", ")}`).join("; ")}`);
     };
-    const [mass, levels] = [bars(), bars()];
+    const [mass, levels, spectrum] = [bars(), bars(), bars()];
+    const drawSpectrum = (values, rank) => {
+      const [top, height] = [30, 64];
+      const width = (W - 20) / values.length;
+      spectrum.setAttribute("viewBox", `0 0 ${W} ${top + height + 20}`);
+      spectrum.replaceChildren(svg("text", { x: 10, y: 18 }, "Singular values of M, largest = 1"),
+        ...values.map((value, k) => svg("rect", { x: 10 + k * width, y: top + height * (1 - value), width: width * 0.8, height: height * value, style: "fill: var(--accent)" })),
+        quiet("1", { x: 10 + width * 0.4, y: top + height + 13, "text-anchor": "middle" }),
+        quiet(values.length, { x: W - 10 - width * 0.6, y: top + height + 13, "text-anchor": "middle" }));
+      spectrum.setAttribute("aria-label", `${values.length} singular values of M, an effective rank of ${rank.toFixed(1)}: ${values.map((value) => value.toFixed(2)).join(", ")}`);
+    };
     const { node: spoken, say } = words();
     let drawn = null;
 
@@ -123,7 +134,8 @@ export default {
         const paths = Array(SHADES + 1).fill("");
         for (const [shade, at_, from, to] of runs(one.map, n)) paths[shade] += `M${EDGE + from * u} ${4 + at_ * u}h${(to - from) * u}v${u}h${(from - to) * u}z`;
         cells.replaceChildren(...paths.map((d, shade) => svg("path", { d: d || null, style: `fill: var(--accent); opacity: ${(shade / SHADES).toFixed(2)}` })));
-        drawBars(mass, "Attention by distance, held-out text", binNames(edges).map((name, b) => [name, [[one.mass[b], "var(--accent)"]]]));
+        drawBars(mass, "Attention by distance", binNames(edges).map((name, b) => [name, [[one.mass[b], "var(--accent)"]]]));
+        drawSpectrum(one.spectrum, one.form_rank);
         levels.style.display = one.energy.length > 1 ? "" : "none";
         drawBars(levels, "Energy (blue); moved without it (orange)", one.energy.map((share, l) => [`level ${l + 1}`, [[share, "var(--accent)"], [one.use[l], "var(--accent-2)"]]]));
       }
@@ -134,17 +146,18 @@ export default {
         letter.style.background = j <= i ? `color-mix(in srgb, var(--accent) ${(45 * Math.sqrt(weights[j])).toFixed(1)}%, var(--ground))` : "";
       });
       handle.setAttribute("aria-valuenow", i);
-      handle.setAttribute("aria-valuetext", `query ${i}, ${shown(prompt[i])}`);
-      const liked = favourites(weights, 3).map((j) => `${shown(prompt[j])} at ${j} (${percent(weights[j])})`).join(", ");
+      handle.setAttribute("aria-valuetext", `query ${i}, ${shown(tokens[i])}`);
+      const liked = favourites(weights, 3).map((j) => `${shown(tokens[j])} at ${j} (${percent(weights[j])})`).join(", ");
       const uses = one.energy.length > 1 ? ` Its loudest level is ${1 + one.energy.indexOf(Math.max(...one.energy))}; without level ${1 + one.use.indexOf(Math.max(...one.use))} it would move the most attention.` : "";
-      say(`${MODELS[chosen.model] ?? chosen.model}, layer ${chosen.layer}, head ${chosen.head}: on average it looks ${one.distance.toFixed(1)} characters back.${uses} Here the query at ${i}, ${shown(prompt[i])}, looks most at ${liked}.`);
+      const ranks = ` Its scores use ${one.rank.toFixed(1)} directions, and M offers ${one.form_rank.toFixed(1)}.`;
+      say(`${called[chosen.model]}, layer ${chosen.layer}, head ${chosen.head}: on average it looks ${one.distance.toFixed(1)} tokens back.${ranks}${uses} Here the query at ${i}, ${shown(tokens[i])}, looks most at ${liked}.`);
     };
 
     return stage({ model, el, names: NAMES, style: STYLE_HERE }, [
       html("div", { class: "sx-row", style: "margin-block-end: .75rem" }, kind.node, layer.node, head.node),
       html("div", { class: "sx-panels" },
         html("div", { class: "sx-stack" }, map, query.node),
-        html("div", { class: "sx-stack" }, text, mass, levels)),
+        html("div", { class: "sx-stack" }, text, mass, spectrum, levels)),
       spoken,
     ], draw);
   },
