@@ -114,7 +114,7 @@ def test_a_head_is_chosen_and_a_query_moved(shown):
     page = shown(HeadBrowser())
     assert words(page).startswith("standard, layer 1, head 1: on average it looks")
     assert "level" not in words(page)
-    assert "directions, and M offers" in words(page)
+    assert "The effective rank of its scores is" in words(page)
     page.get_by_role("radio", name="MLR attention").check(force=True)
     page.get_by_role("group", name="Layer", exact=True).get_by_role("radio", name="3").check(force=True)
     assert words(page).startswith("MLR attention, layer 3, head 1:")
