@@ -55,3 +55,19 @@ def likeness_another(embed, form, copy):
     circuit = torch.einsum("Da,Db->ab", question, key)
     identity = torch.eye(circuit.shape[0], dtype=circuit.dtype)
     return torch.nn.functional.cosine_similarity(circuit.flatten(), identity.flatten(), dim=0)
+
+
+def moved(scores: Float[Tensor, "seq seq"], part: Float[Tensor, "seq seq"]) -> Float[Tensor, ""]:
+    """The share of the causal attention that goes elsewhere without `part` of the scores, mean over queries."""
+    future = torch.ones_like(scores).triu(1).bool()
+    before, after = (some.masked_fill(future, -torch.inf).softmax(1) for some in (scores, scores - part))
+    return (before - after).abs().sum(1).mean() / 2
+
+
+def moved_another(scores, part):
+    """What the losing keys lose, query by query."""
+    lost = [
+        (scores[i, : i + 1].softmax(0) - (scores - part)[i, : i + 1].softmax(0)).clamp(min=0).sum()
+        for i in range(len(scores))
+    ]
+    return torch.stack(lost).mean()

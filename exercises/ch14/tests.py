@@ -90,3 +90,26 @@ def likeness(answer, case: Case) -> None:
         "the sign tells a head that looks for the nearest from one that looks for the farthest": cosine(F).abs(),
     }
     case.same(answer(embed, form, copy), cosine(F), near, what="cosine", loose=5)
+
+
+@exercise("14.4", "moved")
+def moved(answer, case: Case) -> None:
+    seq = case.integer(5, 9)
+    scores, part = case.normal(seq, seq), 2 * case.normal(seq, seq)
+    S, level = scores.double(), part.double()
+
+    def distances(one: Tensor, other: Tensor, causal: bool = True) -> Tensor:
+        """Of each query, the sum of what its weights change by."""
+        before, after = (inspection.softmax_seen(some, causal) for some in (one, other))
+        return (before - after).abs().sum(1)
+
+    change = distances(S, S - level)
+    near = {
+        "each move is counted twice, where it leaves and where it arrives": change.mean(),
+        "a query sees no later keys: mask the scores before both softmaxes": distances(S, S - level, False).mean() / 2,
+        "this is a sum over queries; the answer is their mean": change.sum() / 2,
+        "this keeps the part alone; the question is what happens without it": distances(S, level).mean() / 2,
+        "the part is added once more; take it out": distances(S, S + level).mean() / 2,
+        "this is a mean over all pairs; of a query's keys, changes add up": change.mean() / 2 / seq,
+    }
+    case.same(answer(scores, part), change.mean() / 2, near, what="share", loose=5)

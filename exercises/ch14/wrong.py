@@ -116,3 +116,42 @@ def spectral(embed, form, copy):
 @wrong("14.3", "no sign", says="the sign tells")
 def unsigned(embed, form, copy):
     return likeness(embed, form, copy).abs()
+
+
+# 14.4
+
+
+def change(scores, other, causal=True):
+    future = torch.ones_like(scores).triu(1).bool() if causal else torch.zeros_like(scores).bool()
+    before, after = (some.masked_fill(future, -torch.inf).softmax(1) for some in (scores, other))
+    return (before - after).abs().sum(1)
+
+
+@wrong("14.4", "no half", says="counted twice")
+def no_half(scores, part):
+    return change(scores, scores - part).mean()
+
+
+@wrong("14.4", "no mask", says="sees no later keys")
+def no_mask(scores, part):
+    return change(scores, scores - part, causal=False).mean() / 2
+
+
+@wrong("14.4", "a sum over queries", says="their mean")
+def sum_of_queries(scores, part):
+    return change(scores, scores - part).sum() / 2
+
+
+@wrong("14.4", "the part alone", says="keeps the part alone")
+def part_alone(scores, part):
+    return change(scores, part).mean() / 2
+
+
+@wrong("14.4", "the part added", says="added once more")
+def part_added(scores, part):
+    return change(scores, scores + part).mean() / 2
+
+
+@wrong("14.4", "a mean over pairs", says="mean over all pairs")
+def mean_of_pairs(scores, part):
+    return change(scores, scores - part).mean() / 2 / len(scores)
