@@ -8,6 +8,7 @@ from structattn_minimal.viz.explorables import (
     BTTSteps,
     CacheRings,
     FamilyMorph,
+    HeadBrowser,
     MatrixZoo,
     PairExplorer,
     PromptReader,
@@ -33,6 +34,7 @@ CHANGED = [
     (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
     (WhatToBuy, {"d": 64, "width": 512, "heads": 4, "kind": "mlr", "guess": [1024, 0, 64]}),
+    (HeadBrowser, {"model": "mlr", "layer": 3, "head": 2, "query": 0}),
 ]  # fmt: skip
 
 WRONG = [
@@ -124,4 +126,9 @@ WRONG = [
     (WhatToBuy, {"kind": "kronecker"}),
     (WhatToBuy, {"guess": [0, 0]}),
     (WhatToBuy, {"guess": [0, 0, 100]}),
+    (HeadBrowser, {"model": "btt"}),
+    (HeadBrowser, {"layer": 4}),
+    (HeadBrowser, {"layer": 0}),
+    (HeadBrowser, {"head": 5}),
+    (HeadBrowser, {"query": 128}),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from .btt_steps import BTTSteps
 from .cache_rings import CacheRings
 from .face import MIME, Explorable, module_text
 from .family_morph import FamilyMorph
+from .head_browser import HeadBrowser
 from .matrix_zoo import MatrixZoo
 from .pair_explorer import PairExplorer
 from .prompt_reader import PromptReader
@@ -31,6 +32,7 @@ FACES = (
     ThreeFloors,
     CacheRings,
     WhatToBuy,
+    HeadBrowser,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "CacheRings",
     "Explorable",
     "FamilyMorph",
+    "HeadBrowser",
     "MatrixZoo",
     "PairExplorer",
     "PromptReader",
