@@ -47,7 +47,7 @@ def describe(preset: RegressionComparison, method: str, width: int) -> dict:
 
 def draw(preset: RegressionComparison, steps: int, device: torch.device) -> Draw:
     rank, size = distributed.rank(), distributed.size()
-    grown = [active_dimensions(step, steps, preset.d, preset.curriculum) for step in range(steps)]
+    grown = [active_dimensions(step, steps, preset.d, preset.curriculum, preset.power) for step in range(steps)]
     active = torch.tensor(grown, device=device)
 
     def prompts(seeds, step):
