@@ -74,6 +74,12 @@ def measure(preset: RegressionComparison, population: Population) -> list[dict]:
     return [{"last": row[-1], "by_position": row} for row in errors]
 
 
+def answering_zero(preset: RegressionComparison, device: torch.device | str = "cpu") -> float:
+    """What it costs at the last point, on the prompts that the models answer: 1 if there were more of them."""
+    batches = fresh_prompts(preset, torch.device(device))
+    return torch.stack([y[:, -1].square().mean() for _, y in batches]).mean().item()
+
+
 def baselines(preset: RegressionComparison, device: torch.device | str = "cpu") -> dict[str, float]:
     """The error at the last point of least squares and of ridge regression, on the prompts that the models answer."""
     answers = {"least_squares": 0.0, "ridge": RIDGE_PENALTY}
