@@ -109,7 +109,8 @@ def test_beginnings_are_beside_those_that_learned_nothing():
     assert [trace.line.color for trace in lines] == [figures.COLOURS[method] for method in ("btt", "mlr", "btt")]
     assert lines[0].opacity == lines[1].opacity < lines[2].opacity == 1
     named = [trace for trace in fig.data if trace.showlegend is not False]
-    assert [trace.name for trace in named] == [SCORERS["btt"].label, SCORERS["mlr"].label, "all 8 in use"]
+    learned = (f"{SCORERS['btt'].label} (1 of 2 learn)", f"{SCORERS['mlr'].label} (0 of 1 learn)")
+    assert tuple(trace.name for trace in named) == (*learned, "all 8 in use")
     assert list(named[2].x) == [1600, 1600]
     assert list(fig.layout.xaxis.ticktext) == ["100<br>1", "200<br>2", "400<br>3", "800<br>5", "1600<br>8", "4000<br>8"]
     slow = figures.beginnings({"setting": setting | {"power": 2.0}, "runs": runs}, 1.0)

@@ -1,5 +1,7 @@
 """The figures of chapter 11, in Plotly, from whatever records of in-context regression there are (by d)."""
 
+from math import log10
+
 import plotly.graph_objects as go
 
 from ..experiments.presets import SCORERS
@@ -163,12 +165,20 @@ def beginnings(record: dict, zero: float) -> go.Figure:
             hovertemplate="%{text}<br>step %{x}: %{y:.3g}",
         )
     for method in setting["methods"]:  # the names once, and not as faint as some lines
-        fig.add_scatter(x=[None], y=[None], name=SCORERS[method].label, legendgroup=method, line_color=COLOURS[method])
+        learned = [not learned_nothing(model, zero) for run, model in everyone if run["method"] == method]
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            name=f"{SCORERS[method].label} ({sum(learned)} of {len(learned)} learn)",
+            legendgroup=method,
+            mode="lines",
+            line={"color": COLOURS[method]},
+        )
     steps, d = setting["steps"], setting["d"]
     grown = round(setting["curriculum"] * steps)
     fig.add_scatter(
         x=[grown] * 2,
-        y=[0.05, 1.2],
+        y=[0.04, 1.2],
         name=f"all {d} in use",
         mode="lines",
         line={"color": GREY, "width": 1, "dash": "dot"},
@@ -178,7 +188,8 @@ def beginnings(record: dict, zero: float) -> go.Figure:
     texts = [f"{t}<br>{a}" for t, a in zip(ticks, active, strict=True)]
     finished(fig, [""] * len(fig.data))
     fig.update_xaxes(type="log", title="training step, and dimensions in use", tickvals=ticks, ticktext=texts)
-    fig.update_yaxes(title="error, answering zero = 1", dtick=None)
+    fig.update_xaxes(range=[log10(0.75 * ticks[0]), log10(1.1 * steps)])
+    fig.update_yaxes(title="error, answering zero = 1", dtick=None, tickvals=[1, 0.5, 0.2, 0.1, 0.05])
     return fig.update_layout(height=400, margin={"t": 20}, legend={"y": -0.35})
 
 
