@@ -5,7 +5,7 @@
 where the features of a head are split into r_1 | ... | r_L. Softmax over the causal row and the product with V follow
 as in any attention. Four exact ways to compute it: "dense" writes (1) down with T x T masks; "blockwise" never looks at
 a pair's level twice, holds no T x T tensor, and recomputes each tile of scores in the backward pass; "merge" puts it
-together from calls of ordinary attention; "triton" is one kernel for GPUs, verified so far in the interpreter alone.
+together from calls of ordinary attention; "triton" is a kernel for GPUs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -78,11 +78,15 @@ def mlr_attention(
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     if backend == "auto":
         backend = _quickest(q, v, hierarchy)
+    if backend == "triton" and not isinstance(level_scales, Tensor):  # whose gradient it does not know
+        scales = scales_of_levels(hierarchy.ranks, level_scales)
+        return mlr_kernel.attention(q, k, v, scales, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense":
         return _definition(q, k, hierarchy).softmax(-1) @ v
     if backend == "triton":
-        return mlr_kernel.mlr_op(q, k, v, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)[0]
+        ones = (1.0,) * len(hierarchy.ranks)
+        return mlr_kernel.attention(q, k, v, ones, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)
     if backend == "merge":
         found = mlr_merge.pieces(q.shape[-2], hierarchy.ranks, hierarchy.block_sizes)
         four = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))  # (batch, heads, seq, features)

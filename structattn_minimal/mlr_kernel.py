@@ -7,6 +7,7 @@ around the diagonal takes masks, for causality and for levels finer than the til
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate
 from typing import NamedTuple
@@ -16,8 +17,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 HAS_TRITON = find_spec("triton") is not None
-TRIED = os.environ.get("STRUCTATTN_TRY_KERNEL") == "1"
-UNTRIED = "is not verified on a GPU yet: set STRUCTATTN_TRY_KERNEL=1 to try it"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as Triton does
 WIDEST = 128  # features, and values, that a program holds
 DEEPEST = 8  # levels
@@ -25,12 +24,13 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Launch(NamedTuple):
-    """How a kernel is cut: rows of its own tile, rows a step, warps, pipeline stages."""
+    """How a kernel is cut: rows of its own tile, rows a step, warps, pipeline stages, registers a thread at most."""
 
     tile: int
     step: int
     warps: int
     stages: int
+    registers: int | None = None
 
 
 # By kernel, and whether heads are wider than 64. First choices, not yet timed; none spills many registers.
@@ -49,8 +49,6 @@ def obstacle(q: Tensor, v: Tensor, n_levels: int, causal: bool) -> str | None:
     """Why the kernel cannot take these, in words; None if it can."""
     if not HAS_TRITON:
         return "needs the package triton"
-    if q.is_cuda and not TRIED:
-        return UNTRIED
     if not q.is_cuda and not INTERPRETED:
         return f"needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1), got tensors on {q.device}"
     if not causal:
@@ -131,8 +129,9 @@ def _launch(name: str, tensors: Sequence[tuple], q: Tensor, full: int, ranks, bl
                 arguments += [described(t, rows, *level) for level in levels] + [None] * (DEEPEST - len(levels))
     kernel = getattr(mlr_kernel_triton, name)[(n_batch * n_heads * -(-seq_len // how.tile),)]
     settings = constants(name, how, full, ranks, block_sizes, normalize_levels)
+    options = {"num_warps": how.warps, "num_stages": how.stages, "maxnreg": how.registers}
     with torch.cuda.device_of(q):  # Triton launches on the current device
-        kernel(*arguments, n_batch, n_heads, seq_len, **settings, num_warps=how.warps, num_stages=how.stages)
+        kernel(*arguments, n_batch, n_heads, seq_len, **settings, **options)
 
 
 def _readable(t: Tensor) -> Tensor:
@@ -157,56 +156,82 @@ def _as(t: Tensor, like: Tensor) -> Tensor:
     return t if fits else torch.empty_like(like).copy_(t)
 
 
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, scales: Sequence[float], ranks: tuple[int, ...], block_sizes: tuple[int, ...],
+    normalize_levels: bool,
+) -> Tensor:  # fmt: skip
+    """softmax(S) V, for q, k, v that have no `obstacle`, and a factor for each level's dot product."""
+    return mlr_op(q, k, v, _feature_scales(ranks, tuple(scales), q.device), ranks, block_sizes, normalize_levels)[0]
+
+
+def _feature_scales(ranks: tuple[int, ...], scales: tuple[float, ...], device: torch.device) -> Tensor:
+    """(d,): the scale of each feature's level. Kept from call to call, except in a graph: that owns what it makes."""
+    in_graph = torch.compiler.is_compiling() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    return (_make_scales if in_graph else _kept_scales)(ranks, scales, device)
+
+
+def _make_scales(ranks, scales, device):
+    pairs = zip(ranks, scales, strict=True)
+    return torch.cat([torch.full((rank,), scale, device=device, dtype=torch.float32) for rank, scale in pairs])
+
+
+@lru_cache
+def _kept_scales(ranks, scales, device):
+    with torch.inference_mode(False):  # else no later call could train with it
+        return _make_scales(ranks, scales, device)
+
+
 @torch.library.custom_op("structattn::mlr", mutates_args=())
 def mlr_op(
-    q: Tensor, k: Tensor, v: Tensor,
+    q: Tensor, k: Tensor, v: Tensor, scales: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(softmax(S) V, base-2 log-sum-exp of each row), with the levels' scales in q already."""
-    q4, k4, v4 = map(_readable, (q, k, v))
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(softmax(S) V, base-2 log-sum-exp of each row, q * scales); `scales` has no gradient."""
+    scaled = torch.mul(q, scales, out=torch.empty_like(q))  # rounded once: a product of float32
+    q4, k4, v4 = map(_readable, (scaled, k, v))
     out, lse = torch.empty_like(v4), torch.empty(q4.shape[:-1], dtype=torch.float32, device=q.device)
     tensors = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out, "tile"), (lse,)]
     _launch("forward", tensors, q4, _full(q, v), ranks, block_sizes, normalize_levels)
-    return _as(out, v), lse.view(q.shape[:-1])
+    return _as(out, v), lse.view(q.shape[:-1]), scaled
 
 
 @mlr_op.register_fake
-def _(q, k, v, ranks, block_sizes, normalize_levels):
-    return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32)
+def _(q, k, v, scales, ranks, block_sizes, normalize_levels):
+    return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32), torch.empty_like(q)
 
 
 @torch.library.custom_op("structattn::mlr_backward", mutates_args=())
 def mlr_backward_op(
-    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, scales: Tensor, out: Tensor, lse: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of q, k and v."""
+    """The gradients of the queries before they were scaled to q, of k and of v."""
     levels = (ranks, block_sizes, normalize_levels)
     q4, k4, v4, out4, d_out4 = map(_readable, (q, k, v, out, d_out))
     dq, dk, dv, delta = map(torch.empty_like, (q4, k4, v4, lse))
     full = _full(q, v)
     parts = torch.empty(*q4.shape[:-1], full, dtype=torch.float32, device=q.device)
     rows = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out4, "tile"), (d_out4, "tile"), (lse,), (delta,)]
-    _launch("backward_rows", [*rows, (parts,), (dq, "tile")], q4, full, *levels)
+    _launch("backward_rows", [*rows, (parts,), (scales,), (dq, "tile")], q4, full, *levels)
     keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,), (parts,)]
     _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile")], q4, full, *levels)
     return _as(dq, q), _as(dk, k), _as(dv, v)
 
 
 @mlr_backward_op.register_fake
-def _(d_out, q, k, v, out, lse, ranks, block_sizes, normalize_levels):
+def _(d_out, q, k, v, scales, out, lse, ranks, block_sizes, normalize_levels):
     return tuple(map(torch.empty_like, (q, k, v)))
 
 
 def _save(ctx, inputs, output):
-    q, k, v, *ctx.levels = inputs
-    ctx.save_for_backward(q, k, v, *output)
-    ctx.mark_non_differentiable(output[1])
+    _, k, v, scales, *ctx.levels = inputs
+    out, lse, scaled = output
+    ctx.save_for_backward(scaled, k, v, scales, out, lse)
+    ctx.mark_non_differentiable(lse, scaled)
 
 
-def _gradients(ctx, d_out, _):
-    q, k, v, out, lse = ctx.saved_tensors
-    return (*mlr_backward_op(d_out, q, k, v, out, lse, *ctx.levels), None, None, None)
+def _gradients(ctx, d_out, *_):
+    return (*mlr_backward_op(d_out, *ctx.saved_tensors, *ctx.levels), None, None, None, None)
 
 
 mlr_op.register_autograd(_gradients, setup_context=_save)

@@ -10,8 +10,9 @@ Hopper and later they are the hardware's bulk copies (TMA). Q1 ... Q8 and K1 ...
 off after the features of levels 1 ... 8, and read as WIDTH columns, 16, 32, 64 or 128, since tensor cores know no
 others: so neither a length nor a rank is a special case, and what is multiplied never passes through registers.
 
-Scores are kept in base 2: softmax through exp2, and LSE the base-2 logarithm of the sum. The levels' scales are in the
-queries already. HOME is the finest level whose blocks hold whole tiles; SIZES are the block sizes of all levels.
+Scores are kept in base 2: softmax through exp2, and LSE the base-2 logarithm of the sum. The queries come with the
+levels' scales in them; DQ is of what they were before. HOME is the finest level whose blocks hold whole tiles; SIZES
+are the block sizes of all levels, PREFIX their r_1 + ... + r_l, WIDTH the columns read for those.
 """
 
 import triton
@@ -70,34 +71,36 @@ def _dot(a, b):
     return tl.dot(a, b, input_precision="ieee")
 
 
-@triton.jit
-def _n_shared(i, j, SIZES: tl.constexpr, HOME: tl.constexpr):
-    """How many levels queries at i and keys at j share, who share the first HOME."""
-    shared = (i - i) + (j - j) + HOME
-    for l in tl.static_range(HOME, len(SIZES)):
-        shared += tl.where(i // SIZES[l] == j // SIZES[l], 1, 0)
-    return shared
+# Around the diagonal all pairs share the levels up to HOME. Finer ones are settled pair by pair, coarse to fine, each
+# overruling the one before where it is shared.
 
 
 @triton.jit
-def _near_scores(cut, other, n_shared, seen, HOME: tl.constexpr, NORMALIZE: tl.constexpr):
-    """Of pairs around the diagonal, -inf where one is not seen. cut: own tile at each level from HOME on; other: all
-    features, of which those that a level lacks meet zeros."""
-    scores = tl.full(n_shared.shape, float("-inf"), tl.float32)
-    for l in tl.static_range(len(cut)):
-        slope = LOG2E / (HOME + l) if NORMALIZE else LOG2E
-        scores = tl.where(seen & (n_shared == HOME + l), _dot(cut[l], other.T) * slope, scores)
-    return scores
+def _near_scores(cut, other, i, j, SIZES: tl.constexpr, HOME: tl.constexpr, NORMALIZE: tl.constexpr):
+    """Scores in base 2, -inf where a query at i does not see the key at j. cut: the own tile at each level from HOME
+    on; other: all features, of which those that a level lacks meet zeros."""
+    scores = _dot(cut[0], other.T) * (LOG2E / HOME if NORMALIZE else LOG2E)
+    for l in tl.static_range(HOME + 1, len(SIZES) + 1):
+        finer = _dot(cut[l - HOME], other.T) * (LOG2E / l if NORMALIZE else LOG2E)
+        scores = tl.where(i // SIZES[l - 1] == j // SIZES[l - 1], finer, scores)
+    return tl.where(i >= j, scores, float("-inf"))
 
 
 @triton.jit
-def _near_gradient(ds, other, n_shared, HOME: tl.constexpr, PREFIX: tl.constexpr, NORMALIZE: tl.constexpr):
-    """What pairs around the diagonal add to the gradient of the own tile."""
-    grad = _zeros(ds.shape[0], other.shape[1])
+def _near_gradient(
+    ds, other, i, j, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, NORMALIZE: tl.constexpr
+):
+    """What these pairs add to the gradient of the own tile: of a level's features, the pairs that share the level."""
+    if NORMALIZE:
+        share = tl.full(ds.shape, 1.0 / HOME, tl.float32)
+        for l in tl.static_range(HOME + 1, len(SIZES) + 1):
+            share = tl.where(i // SIZES[l - 1] == j // SIZES[l - 1], 1.0 / l, share)
+        ds *= share
+    grad = _dot(ds.to(other.dtype), other)
     features = tl.arange(0, other.shape[1])[None, :]
-    for l in tl.static_range(HOME, len(PREFIX) + 1):
-        of_level = tl.where(n_shared == l, ds / l if NORMALIZE else ds, 0.0).to(other.dtype)
-        grad += tl.where(features < PREFIX[l - 1], _dot(of_level, other), 0.0)
+    for l in tl.static_range(HOME + 1, len(SIZES) + 1):
+        of_level = tl.where(i // SIZES[l - 1] == j // SIZES[l - 1], ds, 0.0).to(other.dtype)
+        grad = tl.where(features < PREFIX[l - 2], grad, _dot(of_level, other))
     return grad
 
 
@@ -121,16 +124,15 @@ def _softmax_step(out, top, total, scores, factor, v):
 
 
 @triton.jit
-def _far_forward(out, top, total, Q, K, V, factor, batch, head, row, first, last, STEP: tl.constexpr):
+def _far_forward(out, top, total, q, K, V, factor, batch, head, first, last, STEP: tl.constexpr):
     """A phase of a tile of queries: keys `first` to `last`, all of one level."""
-    q = _load(Q, batch, head, row)
     for column in tl.range(first, last, STEP):
         scores = _dot(q, _load(K, batch, head, column).T)
         out, top, total = _softmax_step(out, top, total, scores, factor, _load(V, batch, head, column))
     return out, top, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_batch", "n_heads"])
 def forward(
     Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, LSE, n_batch, n_heads, seq_len,
     SIZES: tl.constexpr, HOME: tl.constexpr, NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
@@ -149,19 +151,20 @@ def forward(
     for l in tl.static_range(HOME, L + 1):
         queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
     # Around the diagonal first: every row sees the key `near`, so that its maximum is finite from the start.
-    for column in tl.range(near, row + TILE, STEP, num_stages=1):
+    for column in tl.range(near, row + TILE, STEP, num_stages=2):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
         k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
-        scores = _near_scores(queries, k, _n_shared(i, j, SIZES, HOME), i >= j, HOME, NORMALIZE)
+        scores = _near_scores(queries, k, i, j, SIZES, HOME, NORMALIZE)
         out, top, total = _softmax_step(out, top, total, scores, 1.0, _load(V, batch, head, column))
     for l in tl.static_range(HOME, 0, -1):
         first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
         last = row // SIZES[l] * SIZES[l] if l < HOME else near
-        out, top, total = _far_forward(
-            out, top, total, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l),
-            _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, LOG2E / l if NORMALIZE else LOG2E,
-            batch, head, row, first, last, STEP,
-        )  # fmt: skip
+        if first < last:
+            q = queries[0] if l == HOME else _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
+            out, top, total = _far_forward(
+                out, top, total, q, _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V,
+                LOG2E / l if NORMALIZE else LOG2E, batch, head, first, last, STEP,
+            )  # fmt: skip
     _store(OUT, batch, head, row, out / total[:, None])
     lse = LSE + (batch * n_heads + head).to(tl.int64) * seq_len + rows
     tl.store(lse, top + tl.math.log2(total), mask=rows < seq_len)
@@ -195,9 +198,8 @@ def _whole(PARTS, row, grad, seq_len, FULL: tl.constexpr):
 
 
 @triton.jit
-def _far_rows(dq, Q, K, V, d_out, lse, delta, slope, batch, head, row, first, last, STEP: tl.constexpr):
+def _far_rows(dq, q, K, V, d_out, lse, delta, slope, batch, head, first, last, STEP: tl.constexpr):
     """A phase of a tile of queries: keys `first` to `last`, all of one level."""
-    q = _load(Q, batch, head, row)
     for column in tl.range(first, last, STEP):
         k, v = _load(K, batch, head, column), _load(V, batch, head, column)
         p = tl.math.exp2(_dot(q, k.T) * (slope * LOG2E) - lse[:, None])
@@ -206,9 +208,9 @@ def _far_rows(dq, Q, K, V, d_out, lse, delta, slope, batch, head, row, first, la
     return dq
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_batch", "n_heads"])
 def backward_rows(
-    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, D_OUT, LSE, DELTA, PARTS, DQ,
+    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, D_OUT, LSE, DELTA, PARTS, SCALES, DQ,
     n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
     NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
@@ -228,13 +230,12 @@ def backward_rows(
     for l in tl.static_range(HOME, L + 1):
         queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
     dq = _zeros(TILE, FULL)
-    for column in tl.range(near, row + TILE, STEP, num_stages=1):
+    for column in tl.range(near, row + TILE, STEP, num_stages=2):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
-        n_shared = _n_shared(i, j, SIZES, HOME)
         k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
-        p = tl.math.exp2(_near_scores(queries, k, n_shared, i >= j, HOME, NORMALIZE) - lse[:, None])
+        p = tl.math.exp2(_near_scores(queries, k, i, j, SIZES, HOME, NORMALIZE) - lse[:, None])
         ds = p * (_dot(d_out, _load(V, batch, head, column).T) - delta[:, None])
-        dq += _near_gradient(ds, k, n_shared, HOME, PREFIX, NORMALIZE)
+        dq += _near_gradient(ds, k, i, j, SIZES, HOME, PREFIX, NORMALIZE)
     for l in tl.static_range(HOME, 0, -1):
         first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
         last = row // SIZES[l] * SIZES[l] if l < HOME else near
@@ -242,19 +243,19 @@ def backward_rows(
             _set_aside(PARTS, row, dq, seq_len, FULL)
             dq = _zeros(TILE, WIDTH[l - 1])
         if first < last:
+            q = queries[0] if l == HOME else _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
             dq = _far_rows(
-                dq, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V,
-                d_out, lse, delta, 1.0 / l if NORMALIZE else 1.0, batch, head, row, first, last, STEP,
+                dq, q, _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, d_out, lse, delta,
+                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, STEP,
             )  # fmt: skip
-    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL))
+    features = tl.arange(0, FULL)
+    scales = tl.load(SCALES + features, mask=features < PREFIX[L - 1], other=0.0)
+    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL) * scales[None, :])
 
 
 @triton.jit
-def _far_columns(
-    dk, dv, Q, K, v, D_OUT, LSE, DELTA, slope, batch, head, column, first, last, seq_len, STEP: tl.constexpr
-):
+def _far_columns(dk, dv, Q, k, v, D_OUT, LSE, DELTA, slope, batch, head, first, last, seq_len, STEP: tl.constexpr):
     """A phase of a tile of keys: queries `first` to `last`, all of one level. Scores stand as (keys, queries)."""
-    k = _load(K, batch, head, column)
     for row in tl.range(first, last, STEP):
         rows = row + tl.arange(0, STEP)
         lse = tl.load(LSE + rows, mask=rows < seq_len, other=float("inf"))
@@ -267,7 +268,7 @@ def _far_columns(
     return dk, dv
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_batch", "n_heads"])
 def backward_columns(
     Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, D_OUT, LSE, DELTA, PARTS, DK, DV,
     n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
@@ -291,18 +292,17 @@ def backward_columns(
     for l in tl.static_range(HOME, L + 1):
         keys += (_load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column),)
     dk, dv = _zeros(TILE, FULL), _zeros(TILE, FULL)
-    for row in tl.range(column, near, STEP, num_stages=1):
+    for row in tl.range(column, near, STEP, num_stages=2):
         rows = row + tl.arange(0, STEP)
         i, j = rows[None, :], (column + tl.arange(0, TILE))[:, None]
-        n_shared = _n_shared(i, j, SIZES, HOME)
         q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, L), batch, head, row)
         lse = tl.load(LSE + rows, mask=rows < seq_len, other=float("inf"))
         delta = tl.load(DELTA + rows, mask=rows < seq_len, other=0.0)
         d_out = _load(D_OUT, batch, head, row)
-        p = tl.math.exp2(_near_scores(keys, q, n_shared, i >= j, HOME, NORMALIZE) - lse[None, :])
+        p = tl.math.exp2(_near_scores(keys, q, i, j, SIZES, HOME, NORMALIZE) - lse[None, :])
         dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
         ds = p * (_dot(v, d_out.T) - delta[None, :])
-        dk += _near_gradient(ds, q, n_shared, HOME, PREFIX, NORMALIZE)
+        dk += _near_gradient(ds, q, i, j, SIZES, HOME, PREFIX, NORMALIZE)
     for l in tl.static_range(HOME, 0, -1):
         first = (column // SIZES[l] + 1) * SIZES[l] if l < HOME else near
         last = tl.minimum((column // SIZES[l - 1] + 1) * SIZES[l - 1], seq_len) if l > 1 else seq_len
@@ -310,9 +310,10 @@ def backward_columns(
             _set_aside(PARTS, column, dk, seq_len, FULL)
             dk = _zeros(TILE, WIDTH[l - 1])
         if first < last:
+            k = keys[0] if l == HOME else _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
             dk, dv = _far_columns(
-                dk, dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), v,
-                D_OUT, LSE, DELTA, 1.0 / l if NORMALIZE else 1.0, batch, head, column, first, last, seq_len, STEP,
+                dk, dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), k, v, D_OUT, LSE, DELTA,
+                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, seq_len, STEP,
             )  # fmt: skip
     _store(DK, batch, head, column, _whole(PARTS, column, dk, seq_len, FULL))
     _store(DV, batch, head, column, dv)

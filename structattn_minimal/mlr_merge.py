@@ -19,8 +19,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .mlr_kernel import TRIED, UNTRIED
-
 
 class Piece(NamedTuple):
     """In every block of `size` tokens: its right half's queries with its left half's keys, or, causal, all with all."""
@@ -51,8 +49,6 @@ def obstacle(q: Tensor, v: Tensor, ranks: Sequence[int], block_sizes: Sequence[i
     if not all(a % b == 0 and (a // b).bit_count() == 1 for a, b in pairwise(sizes)):
         return f"needs blocks that come from halving the sequence length {sizes[0]}, got {tuple(block_sizes)}"
     widths = [*accumulate(ranks), v.shape[-1]]
-    if q.is_cuda and not TRIED:
-        return UNTRIED
     if q.is_cuda and (q.dtype not in (torch.bfloat16, torch.float16) or any(width % 8 for width in widths)):
         return f"needs bfloat16 or float16 and widths in steps of 8 on a GPU, got {q.dtype} and {widths}"
     return None

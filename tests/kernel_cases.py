@@ -35,15 +35,18 @@ def errors(ranks, block_sizes, seq_len, d_v, normalize_levels, device="cpu", dty
     scales = (torch.rand(len(ranks), device=device, dtype=dtype) / 4).requires_grad_()
     upstream = torch.randn(1, 2, seq_len, d_v, device=device, dtype=dtype)
 
-    def numbers(backend, dtype):
-        q, k, v, s = (t.to(dtype) for t in (*tensors, scales))
-        out = sa.mlr_attention(
-            q, k, v, ranks, block_sizes=block_sizes, normalize_levels=normalize_levels, level_scales=s, backend=backend
-        )
-        return [out, *torch.autograd.grad(out, (*tensors, scales), upstream.to(dtype))]
+    def numbers(backend, dtype, level_scales):
+        q, k, v = (t.to(dtype) for t in tensors)
+        how = {"block_sizes": block_sizes, "normalize_levels": normalize_levels, "backend": backend}
+        out = sa.mlr_attention(q, k, v, ranks, level_scales=level_scales, **how)
+        learnt = [scales] if level_scales is not None else []
+        return [out, *torch.autograd.grad(out, (*tensors, *learnt), upstream.to(dtype))]
 
-    pairs = zip(numbers("triton", dtype), numbers("dense", torch.float64), strict=True)
-    return [((a.double() - b).norm() / (b.double().norm() + 1e-3)).item() for a, b in pairs]
+    found = []
+    for given in (scales, None):
+        pairs = zip(numbers("triton", dtype, given), numbers("dense", torch.float64, given), strict=True)
+        found += [((a.double() - b).norm() / (b.double().norm() + 1e-3)).item() for a, b in pairs]
+    return found
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def compiled(name, ranks, seq_len):
     def described(rows, width=full):
         return f"tensordesc<bf16[1, 1, {rows}, {width}]>"
 
-    types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(("LSE", "DELTA", "PARTS"), "*fp32")
+    types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(
+        ("LSE", "DELTA", "PARTS", "SCALES"), "*fp32"
+    )
     types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
     types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
     for level, width in enumerate(mlr_kernel.widths(ranks, constants["HOME"], full), 1):
@@ -43,7 +45,7 @@ def compiled(name, ranks, seq_len):
     values = {(names.index(a),): constants.get(a) for a in names if signature[a] == "constexpr"}
     aligned = [at for at, a in enumerate(names) if a == "seq_len" or signature[a].startswith("*")]
     source = ASTSource(function, signature, values, {(at,): [["tt.divisibility", 16]] for at in aligned})
-    options = {"num_warps": how.warps, "num_stages": how.stages}
+    options = {"num_warps": how.warps, "num_stages": how.stages, "maxnreg": how.registers}
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
 

@@ -1,4 +1,3 @@
-
 """RankBudget: what the page computes, held against torch and the package, and what its controls do."""
 
 import pytest

@@ -22,7 +22,6 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def in_a_process(*words, **environment):
-    environment |= {"STRUCTATTN_TRY_KERNEL": "1"}
     env = (
         os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])} | environment
     )
@@ -45,7 +44,7 @@ def test_output_and_gradients_in_the_interpreter():
 @needs_triton
 @needs_gpu
 @pytest.mark.parametrize("first", range(5))  # compiling takes the time: pytest -n 15 does all at once
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 4e-2), ("float16", 7e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 4e-2), ("float16", 7e-3)])
 def test_output_and_gradients_on_the_gpu(dtype, tolerance, first):
     assert_near_the_definition(tolerance, "cuda", dtype, first, 5)
 
@@ -90,7 +89,8 @@ import sys, torch, structattn_minimal as sa
 from structattn_minimal.mlr_kernel import mlr_op
 device, dtype, engine = sys.argv[1], getattr(torch, sys.argv[2]), sys.argv[3]
 q, k, v = (torch.randn(2, 64, 3, n, device=device, dtype=dtype).transpose(1, 2).requires_grad_() for n in (32, 32, 20))
-torch.library.opcheck(mlr_op, (q, k, v, [16, 8, 8], [64, 32, 16], True),
+scales = torch.full((32,), 0.25, device=device)
+torch.library.opcheck(mlr_op, (q, k, v, scales, [16, 8, 8], [64, 32, 16], True),
     test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 attend = lambda q, k, v: sa.mlr_attention(q, k, v, (16, 8, 8), backend="triton")
 compiled = torch.compile(attend, fullgraph=True, backend=engine)

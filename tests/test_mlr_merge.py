@@ -102,3 +102,14 @@ def test_what_cannot_be_made_of_pieces_is_refused(seq_len, sizes, causal, words)
     ranks, (q, k, v) = drawn(seq_len, sizes)
     with pytest.raises(ValueError, match=rf"backend=.merge. .*{words}"):
         sa.mlr_attention(q, k, v, ranks, block_sizes=sizes, causal=causal, backend="merge")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize(("ranks", "d_v", "normalize"), [((32, 16, 16), 64, False), ((16, 8, 24), 32, True)])
+def test_cudnn_pieces_on_the_gpu(dtype, tolerance, ranks, d_v, normalize):
+    q, k, v, upstream = (torch.randn(2, 3, 512, n, device="cuda", dtype=dtype) for n in (*[sum(ranks)] * 2, d_v, d_v))
+    how = {"normalize_levels": normalize, "level_scales": (0.25,) * 3}
+    ours = numbers(q, k, v, ranks, upstream, backend="merge", **how)
+    theirs = numbers(*(t.double() for t in (q, k, v)), ranks, upstream.double(), backend="dense", **how)
+    assert max((a.double() - b).norm() / b.norm() for a, b in zip(ours, theirs, strict=True)) < tolerance
