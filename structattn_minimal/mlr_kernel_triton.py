@@ -113,6 +113,22 @@ def _near_start(row, SIZES: tl.constexpr, HOME: tl.constexpr, STEP: tl.constexpr
     return start
 
 
+@triton.jit(do_not_specialize=["n_batch", "n_heads"])
+def scale_queries(
+    Q, SCALES, SCALED, n_batch, n_heads, seq_len, PREFIX: tl.constexpr, TILE: tl.constexpr, FULL: tl.constexpr
+):
+    """SCALED = Q * SCALES, feature by feature, rounded once."""
+    batch, head, tile = _position(n_batch, n_heads)
+    _store(SCALED, batch, head, tile * TILE, _load(Q, batch, head, tile * TILE) * _scales(SCALES, PREFIX, FULL))
+
+
+@triton.jit
+def _scales(SCALES, PREFIX: tl.constexpr, FULL: tl.constexpr):
+    """(1, FULL), zero where there is no feature."""
+    features = tl.arange(0, FULL)
+    return tl.load(SCALES + features, mask=features < PREFIX[len(PREFIX) - 1], other=0.0)[None, :]
+
+
 @triton.jit
 def _softmax_step(out, top, total, scores, factor, v):
     """Rows' running maximum, sum and output after one more tile of scores (online softmax)."""
@@ -248,9 +264,7 @@ def backward_rows(
                 dq, q, _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, d_out, lse, delta,
                 1.0 / l if NORMALIZE else 1.0, batch, head, first, last, STEP,
             )  # fmt: skip
-    features = tl.arange(0, FULL)
-    scales = tl.load(SCALES + features, mask=features < PREFIX[L - 1], other=0.0)
-    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL) * scales[None, :])
+    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL) * _scales(SCALES, PREFIX, FULL))
 
 
 @triton.jit

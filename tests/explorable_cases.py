@@ -15,6 +15,7 @@ from structattn_minimal.viz.explorables import (
     RankSphere,
     ThreeFloors,
     TilePath,
+    WhatToBuy,
 )
 
 CHANGED = [
@@ -31,6 +32,7 @@ CHANGED = [
     (TilePath, {"tokens": 4096, "ranks": [24, 8, 16], "tile": 64, "row": 37, "step": 2}),
     (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
+    (WhatToBuy, {"d": 64, "width": 512, "heads": 4, "kind": "mlr", "guess": [1024, 0, 64]}),
 ]  # fmt: skip
 
 WRONG = [
@@ -116,4 +118,10 @@ WRONG = [
     (CacheRings, {"kind": "gswa"}),
     (CacheRings, {"context": 2048}),
     (CacheRings, {"numbers": "int8"}),
+    (WhatToBuy, {"d": 8}),
+    (WhatToBuy, {"width": 48}),
+    (WhatToBuy, {"heads": 16}),
+    (WhatToBuy, {"kind": "kronecker"}),
+    (WhatToBuy, {"guess": [0, 0]}),
+    (WhatToBuy, {"guess": [0, 0, 100]}),
 ]  # fmt: skip

@@ -1,4 +1,5 @@
 """Prints, for each kernel and some lists of ranks, what Triton's compiler for Hopper made of it. No GPU is needed.
+With an argument it writes a record there.
 
 Of ptxas (CUDA 12.8) it is known here that it can let a loop overwrite registers which a tensor core instruction of the
 next round still reads: on an H100 the sums were wrong then. So each loop is searched for such registers. A process of
@@ -8,14 +9,17 @@ its own, since Triton cannot compile type-checked functions.
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from structattn_minimal import mlr_kernel, mlr_kernel_triton
+from structattn_minimal.experiments.records import write_record
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CASES = [((32, 8, 6, 4, 4, 4, 4, 2), 1024), ((32, 16, 16), 16384), ((64,), 4096), ((32, 32, 64), 16384)]
@@ -24,9 +28,9 @@ CASES = [((32, 8, 6, 4, 4, 4, 4, 2), 1024), ((32, 16, 16), 16384), ((64,), 4096)
 def compiled(name, ranks, seq_len):
     """The kernel as the package launches it in bfloat16, default blocks, as many values as features."""
     full = mlr_kernel.columns(sum(ranks))
-    how = mlr_kernel.LAUNCH[name, full > 64]
-    function = getattr(mlr_kernel_triton, name)
-    constants = mlr_kernel.constants(name, how, full, ranks, [seq_len >> l for l in range(len(ranks))], False)
+    function, sizes = getattr(mlr_kernel_triton, name), [seq_len >> l for l in range(len(ranks))]
+    how = mlr_kernel.launch(name, torch.empty(0, dtype=torch.bfloat16), full, sizes)
+    constants = mlr_kernel.constants(function, how, full, ranks, sizes, False)
     of_queries, of_keys = (how.step, how.tile) if name == "backward_columns" else (how.tile, how.step)
 
     def described(rows, width=full):
@@ -37,7 +41,7 @@ def compiled(name, ranks, seq_len):
     )
     types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
     types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
-    for level, width in enumerate(mlr_kernel.widths(ranks, constants["HOME"], full), 1):
+    for level, width in enumerate(mlr_kernel.widths(ranks, mlr_kernel.n_coarse(sizes, how.tile), full), 1):
         types[f"Q{level}"] = described(of_queries, width)
         types[f"K{level}"] = described(of_keys, width)
     names = function.arg_names
@@ -88,10 +92,21 @@ def overwritten(disassembly):
     return loops
 
 
+def report(name, ranks, seq_len):
+    """Registers a thread, bytes that it spills, bytes of shared memory, and what `overwritten` finds."""
+    kernel = compiled(name, ranks, seq_len)
+    usage = run("cuobjdump", "--dump-resource-usage", kernel)
+    registers, stack = (int(re.findall(rf"{word}:(\d+)", usage)[-1]) for word in ("REG", "STACK"))
+    found = {"kernel": name, "ranks": ranks, "registers": registers, "stack": stack, "shared": kernel.metadata.shared}
+    return found | {"loops": overwritten(run("nvdisasm", "-c", kernel))}
+
+
 if __name__ == "__main__":
+    rows = {}
     for ranks, seq_len in CASES:
         for name in ("forward", "backward_rows", "backward_columns"):
-            kernel = compiled(name, ranks, seq_len)
-            stack = int(re.findall(r"STACK:(\d+)", run("cuobjdump", "--dump-resource-usage", kernel))[-1])
-            row = {"kernel": name, "ranks": ranks, "shared": kernel.metadata.shared, "stack": stack}
-            print(json.dumps(row | {"loops": overwritten(run("nvdisasm", "-c", kernel))}), flush=True)
+            rows["_".join(map(str, (name, *ranks)))] = row = report(name, ranks, seq_len)
+            print(json.dumps(row), flush=True)
+    if sys.argv[1:]:
+        command = "python tests/kernel_machine_code.py RECORD.json"
+        write_record(sys.argv[1], rows | {"triton": triton.__version__}, command=command, seeds=[0])

@@ -16,6 +16,7 @@ from .rank_budget import RankBudget
 from .rank_sphere import RankSphere
 from .three_floors import ThreeFloors
 from .tile_path import TilePath
+from .what_to_buy import WhatToBuy
 
 FACES = (
     BilinearForm,
@@ -29,6 +30,7 @@ FACES = (
     TilePath,
     ThreeFloors,
     CacheRings,
+    WhatToBuy,
 )
 
 __all__ = [
@@ -46,5 +48,6 @@ __all__ = [
     "RankSphere",
     "ThreeFloors",
     "TilePath",
+    "WhatToBuy",
     "module_text",
 ]

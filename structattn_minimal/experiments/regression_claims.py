@@ -1,0 +1,166 @@
+"""What a record of in-context regression says of the claims of Kuang et al. 2025: verdicts, computed and not typed.
+
+A record is that of a comparison (`comparison.collect`) of standard attention, with 8 heads and with 1, and of the
+structured scorers, BTT and MLR. The error is the one at the last point. Where it counts as low, two bounds are tried:
+`LOW`, and what ridge regression leaves on the same prompts.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..transformer import GPT
+from . import text
+from .presets import SCORERS
+from .records import read_record
+
+DIMENSIONS = (16, 32, 64)
+LOW = 0.1  # of 1, the error of answering zero
+STRUCTURED = ("btt", "mlr")
+CURRENCIES = {"training_macs_a_model": "training MACs", "seconds_a_model": "seconds of training"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    claim: str
+    holds: bool | None  # None: this record does not say
+    evidence: str
+
+    def __str__(self) -> str:
+        word = {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
+        return f"{self.claim}: {word}. {self.evidence}"
+
+
+def recorded(names: Iterable = DIMENSIONS) -> dict:
+    """Those of the records icl_16, icl_32, ... that come with the book, by what follows "icl_"."""
+    return existing(lambda name: read_record(f"icl_{name}"), names)
+
+
+def trained(d: int = 16) -> dict[str, GPT]:
+    """The models whose weights come with the book, by method: of the first seed, all of one width."""
+    return existing(lambda method: text.trained(f"icl_{d}_{method}"), SCORERS)
+
+
+def existing(read: Callable, names: Iterable) -> dict:
+    """What `read` finds, by name."""
+    found = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            found[name] = read(name)
+    return found
+
+
+def runs_of(record: dict, method: str) -> dict[int, dict]:
+    """The finished runs of a method by width, narrow ones first; a run of which every seed diverged is none."""
+    runs = [run for run in record["runs"].values() if run["method"] == method and run.get("last") is not None]
+    return {run["width"]: run for run in sorted(runs, key=lambda run: run["width"])}
+
+
+def low_from(record: dict, method: str, low: float) -> int | None:
+    """The least width of which the mean error is at most `low`; None if there is none."""
+    return next((width for width, run in runs_of(record, method).items() if run["last"] <= low), None)
+
+
+def apart(a: dict, b: dict) -> bool:
+    """Whether every seed of `a` has a lower error than every seed of `b`."""
+    return a["highest"] < b["lowest"]
+
+
+def verdicts(record: dict) -> list[Verdict]:
+    """Of the four claims, in the order in which the chapter states them; of the last, one for each currency."""
+    bounds = LOW, record["baselines"]["ridge"]
+    return [
+        *(bottleneck(record, low) for low in bounds),
+        one_head(record),
+        *(narrower(record, low) for low in bounds),
+        *(cheaper(record, key) for key in CURRENCIES),
+    ]
+
+
+def bottleneck(record: dict, low: float) -> Verdict:
+    """Eight low-rank heads fail unless r is close to d: the error is high at each r < d, and low from r >= d on."""
+    claim, d = f"Eight standard heads need rank d for an error of {low:.2g}", record["setting"]["d"]
+    runs = runs_of(record, "standard")
+    below = [run for run in runs.values() if run["head_dimension"] < d]
+    above = [run for run in runs.values() if run["head_dimension"] >= d]
+    said = ", ".join(f"rank {run['head_dimension']}: {spread(run)}" for run in runs.values())
+    if not below or not above:
+        return Verdict(claim, None, f"{said}; there are not widths on both sides of r = d")
+    holds = all(run["last"] > low for run in below) and all(run["last"] <= low for run in above)
+    return Verdict(claim, holds, said)
+
+
+def one_head(record: dict) -> Verdict:
+    """One head of full rank is better than eight of rank below d, at the same width, with the same parameters."""
+    claim, d = "Below r = d, one head of full rank beats eight", record["setting"]["d"]
+    eight, one = runs_of(record, "standard"), runs_of(record, "standard_1")
+    widths = [width for width in eight.keys() & one.keys() if eight[width]["head_dimension"] < d]
+    if not widths:
+        return Verdict(claim, None, "no such width was run")
+    return tally(claim, [(one[width], eight[width]) for width in sorted(widths)])
+
+
+def narrower(record: dict, low: float) -> Verdict:
+    """BTT and MLR have a low error at a smaller width than either kind of standard attention."""
+    claim = f"BTT and MLR need less width than standard attention for an error of {low:.2g}"
+    found = {method: low_from(record, method, low) for method in ("standard", "standard_1", *STRUCTURED)}
+    said = "reached from width: " + "; ".join(f"{SCORERS[m].label}: {width or 'none'}" for m, width in found.items())
+    structured = [found[method] for method in STRUCTURED]
+    if all(width is None for width in found.values()):
+        return Verdict(claim, None, said)
+    rivals = [found[name] or float("inf") for name in ("standard", "standard_1")]
+    return Verdict(claim, all(width is not None and width < min(rivals) for width in structured), said)
+
+
+def cheaper(record: dict, currency: str) -> Verdict:
+    """At each budget, the best structured model that it buys has a lower error than the best standard one.
+
+    Budgets are the costs of all models; one that buys a single kind of scorer compares nothing.
+    """
+    claim = f"Structure wins at every budget of {CURRENCIES[currency]}"
+    structured, standard = (
+        [run for method in methods for run in runs_of(record, method).values()]
+        for methods in (STRUCTURED, ("standard", "standard_1"))
+    )
+    pairs = []
+    for budget in sorted({run[currency] for run in structured + standard}):
+        bought = [[run for run in runs if run[currency] <= budget] for runs in (structured, standard)]
+        if all(bought):
+            pairs.append(tuple(min(runs, key=lambda run: run["last"]) for runs in bought))
+    return tally(claim, pairs) if pairs else Verdict(claim, None, "no budget buys both")
+
+
+def tally(claim: str, pairs: list[tuple[dict, dict]]) -> Verdict:
+    """Whether the first of each pair has the lower mean error, and in how many every seed agrees."""
+    won = sum(a["last"] < b["last"] for a, b in pairs)
+    clear = sum(apart(a, b) for a, b in pairs)
+    said = f"lower mean error in {won} of {len(pairs)} comparisons, in {clear} of them beyond the spread of the seeds"
+    return Verdict(claim, won == len(pairs), said)
+
+
+def spread(run: dict) -> str:
+    """Mean error and, in brackets, its range over seeds."""
+    return f"{run['last']:.2g} ({run['lowest']:.2g} to {run['highest']:.2g})"
+
+
+def best_rates(record: dict, method: str) -> dict[int, float | None]:
+    """By width, the rate of the lowest error in a sweep; None where every rate diverged."""
+    return {run["width"]: run["best_rate"] for run in record["runs"].values() if run["method"] == method}
+
+
+def transfers(record: dict, method: str) -> bool | None:
+    """Whether the best rates of all widths are at most one step of the sweep apart; None where one is at its edge."""
+    rates, best = record["setting"]["rates"], [rate for rate in best_rates(record, method).values() if rate is not None]
+    places = [rates.index(rate) for rate in best]
+    if not places or {0, len(rates) - 1} & set(places):
+        return None
+    return max(places) - min(places) <= 1
+
+
+def below_from(curve: dict, bound: float = 0.5) -> int | None:
+    """The step of a curve from which the error at the last point stays below `bound`; None if it does not end there."""
+    found = None
+    for step, error in zip(curve["steps"], curve["last"], strict=True):
+        below = error is not None and error < bound  # none where it diverged
+        found = (found or step) if below else None
+    return found

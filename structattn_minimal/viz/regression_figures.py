@@ -1,0 +1,170 @@
+"""The figures of chapter 11, in Plotly, from whatever records of in-context regression there are (by d)."""
+
+import plotly.graph_objects as go
+
+from ..experiments.presets import SCORERS
+from ..experiments.regression import gradient_step_error
+from ..experiments.regression_claims import CURRENCIES, runs_of
+from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE
+
+COLOURS = {"standard": ORANGE, "standard_1": PURPLE, "btt": BLUE, "mlr": GREEN}
+AXES = {
+    "training_macs_a_model": f"{CURRENCIES['training_macs_a_model']} of a model",
+    "seconds_a_model": f"{CURRENCIES['seconds_a_model']}, a model's share of the machine",
+    "params": "parameters",
+    "width": "width D",
+}
+
+
+def error_by_width(records: dict[int, dict]) -> go.Figure:
+    """Error against width, a menu for d: means and ranges over seeds, the line r = d, and what to compare with."""
+    fig, owners = go.Figure(), []
+    for d, record in records.items():
+        widths = record["setting"]["widths"]
+        for method in record["setting"]["methods"]:
+            fig.add_trace(scatter(record, method, "width"))
+        marks = [run["lowest"] for method in SCORERS for run in runs_of(record, method).values()]
+        low, high = 0.6 * min([*marks, record["baselines"]["ridge"]]), 1.5
+        grey = {"mode": "lines", "hoverinfo": "name"}
+        fig.add_scatter(
+            x=[8 * d] * 2, y=[low, high], name="8 heads: r = d", line={"color": GREY, "dash": "dot"}, **grey
+        )
+        n = record["setting"]["pairs"] - 1
+        for name, error, dash in (
+            ("answering zero", 1, "solid"),
+            ("one gradient step", gradient_step_error(n, d), "dashdot"),
+            ("ridge regression", record["baselines"]["ridge"], "dash"),
+        ):
+            ends = [min(widths) / 1.2, max(widths) * 1.2]
+            fig.add_scatter(x=ends, y=[error] * 2, name=name, line={"color": GREY, "width": 1, "dash": dash}, **grey)
+        owners += [d] * (len(fig.data) - len(owners))
+    every = sorted({width for record in records.values() for width in record["setting"]["widths"]})
+    fig.update_xaxes(type="log", title=AXES["width"], tickvals=every)
+    return finished(fig, owners, menu(owners, 0))
+
+
+def error_by_cost(records: dict[int, dict]) -> go.Figure:
+    """Error against what a model cost, a menu for d and one for the currency; a point a width, joined by method."""
+    fig, owners = go.Figure(), []
+    for d, record in records.items():
+        for method in record["setting"]["methods"]:
+            fig.add_trace(scatter(record, method, "training_macs_a_model"))
+            owners.append(d)
+    currencies = [
+        {
+            "label": title.split(",")[0].removesuffix(" of a model"),
+            "method": "update",
+            "args": [{"x": costs(records, key)}, {"xaxis.title.text": title}],
+        }
+        for key, title in AXES.items()
+        if key != "width"
+    ]
+    fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power", dtick="D2")
+    return finished(fig, owners, menu(owners, 0), {"buttons": currencies, "x": 0.28, **PLACE})
+
+
+def costs(records: dict[int, dict], key: str) -> list[list]:
+    """What each trace of `error_by_cost` has on its first axis."""
+    return [
+        [run[key] for run in runs_of(record, method).values()]
+        for record in records.values()
+        for method in record["setting"]["methods"]
+    ]
+
+
+def scatter(record: dict, method: str, key: str) -> go.Scatter:
+    """Mean error of each width against `key`, with the range over seeds."""
+    runs = list(runs_of(record, method).values())
+    errors = {
+        "type": "data",
+        "symmetric": False,
+        "array": [run["highest"] - run["last"] for run in runs],
+        "arrayminus": [run["last"] - run["lowest"] for run in runs],
+        "thickness": 1.2,
+    }
+    return go.Scatter(
+        x=[run[key] for run in runs],
+        y=[run["last"] for run in runs],
+        error_y=errors,
+        name=SCORERS[method].label,
+        mode="lines+markers",
+        line={"color": COLOURS[method]},
+        text=[f"D = {run['width']}, head dimension {run['head_dimension']}" for run in runs],
+        hovertemplate="%{text}<br>error %{y:.3g}, cost %{x:,.4g}",
+    )
+
+
+def rate_transfer(record: dict) -> go.Figure:
+    """Error against base learning rate, a line a width, a menu for the scorer."""
+    fig, owners = go.Figure(), []
+    widths = record["setting"]["widths"]
+    for method in record["setting"]["methods"]:
+        for run, colour in zip(swept_runs(record, method), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+            x = [model["rate"] for model in run["swept"]]
+            y = [model["last"] for model in run["swept"]]  # None where it diverged
+            fig.add_scatter(x=x, y=y, name=f"D = {run['width']}", mode="lines+markers", line={"color": colour})
+            owners.append(SCORERS[method].label)
+    rates = record["setting"]["rates"]
+    fig.update_xaxes(
+        type="log",
+        title=f"learning rate at width {widths[1]}, peak",
+        tickvals=rates,
+        ticktext=[f"{rate:g}" for rate in rates],
+    )
+    return finished(fig, owners, menu(owners, 0))
+
+
+def swept_runs(record: dict, method: str) -> list[dict]:
+    runs = [run for run in record["runs"].values() if run["method"] == method and run.get("swept")]
+    return sorted(runs, key=lambda run: run["width"])
+
+
+def training_curves(record: dict) -> go.Figure:
+    """Error at the last point while training, every seed a line, a menu for the width."""
+    fig, owners = go.Figure(), []
+    for width in record["setting"]["widths"]:
+        for method in record["setting"]["methods"]:
+            run = runs_of(record, method).get(width)
+            for i, model in enumerate(run["by_seed"] if run else []):
+                fig.add_scatter(
+                    x=model["curve"]["steps"],
+                    y=model["curve"]["last"],
+                    name=SCORERS[method].label,
+                    legendgroup=method,
+                    showlegend=i == 0,
+                    line={"color": COLOURS[method], "width": 1.2},
+                )
+                owners.append(f"D = {width}")
+    fig.update_xaxes(title="training step")
+    return finished(fig, owners, menu(owners, 0))
+
+
+PLACE = {"y": 1.0, "yanchor": "bottom", "xanchor": "left", "pad": {"b": 8}, "showactive": True}
+
+
+def menu(owners: list, x: float) -> dict:
+    """A menu that shows the traces of one owner at a time; a number is a dimension d."""
+    buttons = [
+        {
+            "label": f"d = {owner}" if isinstance(owner, int) else owner,
+            "method": "restyle",
+            "args": [{"visible": [one == owner for one in owners]}],
+        }
+        for owner in dict.fromkeys(owners)
+    ]
+    return {"buttons": buttons, "x": x, **PLACE}
+
+
+def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:
+    """With the traces of the first owner shown, menus that can be read in light and dark, and error on a log axis."""
+    if not owners:
+        fig.add_annotation(text="not recorded yet", showarrow=False)
+        menus = ()
+    for trace, owner in zip(fig.data, owners, strict=True):
+        trace.visible = owner == owners[0]
+    look = {"bgcolor": "#F5F7F9", "bordercolor": GREY, "font": {"color": "#1C2733"}}
+    fig.update_yaxes(type="log", title="squared error, last point", exponentformat="power", dtick="D2")
+    fig.update_layout(
+        updatemenus=[m | look for m in menus], height=460, legend={"orientation": "h", "y": -0.25}, margin={"t": 60}
+    )
+    return fig

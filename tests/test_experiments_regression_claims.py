@@ -1,0 +1,138 @@
+"""Verdicts on the claims of chapter 11: each can come out in every way, and the spread over seeds is reported."""
+
+import pytest
+import torch
+
+from structattn_minimal.experiments import regression_claims as claims
+from structattn_minimal.experiments import regression_task, text
+from structattn_minimal.experiments.presets import COMPARISONS
+
+WIDTHS = (32, 64, 128, 256)
+COST = {"standard": 1.0, "standard_1": 1.0, "btt": 1.5, "mlr": 1.2}
+
+
+def run(method, width, last, spread=0.01, cost=None):
+    cost = cost or width**2 * COST[method]
+    return {
+        "method": method,
+        "width": width,
+        "head_dimension": width // (1 if method == "standard_1" else 8),
+        "last": last,
+        "lowest": None if last is None else last - spread,
+        "highest": None if last is None else last + spread,
+        "training_macs_a_model": cost,
+        "seconds_a_model": 1000 / cost,  # the other way round
+    }
+
+
+def record(**errors):
+    """d = 16: r = d at width 128."""
+    runs = {f"{m}_D{D}": run(m, D, e) for m, es in errors.items() for D, e in zip(WIDTHS, es, strict=True)}
+    return {"setting": {"d": 16}, "baselines": {"ridge": 0.045}, "runs": runs}
+
+
+AS_CLAIMED = {
+    "standard": (0.8, 0.5, 0.05, 0.03),  # with ridge at 0.045, r = d is not enough
+    "standard_1": (0.6, 0.2, 0.09, 0.03),
+    "btt": (0.09, 0.03, 0.02, 0.01),
+    "mlr": (0.3, 0.04, 0.03, 0.015),
+}
+
+
+def test_a_record_as_the_paper_claims():
+    found = claims.verdicts(record(**AS_CLAIMED))
+    assert [verdict.holds for verdict in found[:6]] == [True, False, True, True, True, True]
+    assert "rank 8: 0.5 (0.49 to 0.51)" in found[0].evidence
+    reached = "standard, 8 heads: {}; standard, 1 head: {}; BTT, 8 heads: {}; MLR, 8 heads: {}"
+    assert reached.format(128, 128, 32, 64) in found[3].evidence
+    assert reached.format(256, 256, 64, 64) in found[4].evidence
+    assert "in 11 of 11 comparisons" in found[5].evidence  # the budget of width 32 buys no structured model
+
+
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        (0, {"standard": (0.8, 0.05, 0.05, 0.02)}),  # low at r = d / 2
+        (0, {"standard": (0.8, 0.5, 0.5, 0.02)}),  # high at r = d
+        (2, {"standard_1": (0.9, 0.2, 0.09, 0.02)}),
+        (3, {"standard_1": (0.6, 0.09, 0.09, 0.02)}),  # MLR needs as much
+        (3, {"mlr": (0.5, 0.5, 0.5, 0.5)}),
+        (5, {"standard": (0.8, 0.5, 0.01, 0.001)}),
+    ],
+)
+def test_each_claim_can_fail(place, changed):
+    assert claims.verdicts(record(**AS_CLAIMED | changed))[place].holds is False
+
+
+def test_a_budget_is_counted_in_its_own_currency():
+    """Where BTT is dear, it is not bought with what buys every standard model, and still wins beyond."""
+    of = record(standard=(0.5,) * 4, standard_1=(0.5,) * 4, btt=(0.6, 0.1, 0.1, 0.1), mlr=(None,) * 4)
+    macs = claims.verdicts(of)[5]
+    assert macs.holds is False
+    assert "lower mean error in 5 of 7" in macs.evidence
+    for place, width in enumerate(WIDTHS):
+        of["runs"][f"btt_D{width}"]["seconds_a_model"] = 10**9 + place
+    assert "lower mean error in 3 of 4" in claims.verdicts(of)[6].evidence
+    del of["runs"]["btt_D32"], of["runs"]["btt_D64"], of["runs"]["btt_D128"], of["runs"]["btt_D256"]
+    assert claims.verdicts(of)[6].holds is None
+
+
+def test_the_spread_of_the_seeds_is_told():
+    wide = record(**AS_CLAIMED | {"standard_1": (0.79, 0.2, 0.09, 0.02)})
+    assert "in 2 of 2 comparisons, in 1 of them beyond" in claims.verdicts(wide)[2].evidence
+
+
+def test_what_is_missing_decides_nothing():
+    of = record(standard=(0.8, 0.5, None, None), standard_1=(None,) * 4, btt=(None,) * 4, mlr=(None,) * 4)
+    found = claims.verdicts(of)
+    assert [verdict.holds for verdict in found] == [None] * 7
+    assert "not decided" in str(found[0])
+    assert claims.runs_of(of, "btt") == {}
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [((2, 2, 2), True), ((2, 4, 4), True), ((2, 4, 8), False), ((1, 2, 2), None), ((8, 16, 8), None), ((), None)],
+)
+def test_a_rate_transfers_if_its_best_value_stays(best, expected):
+    runs = {
+        f"btt_D{D}": {"method": "btt", "width": D, "best_rate": rate} for D, rate in zip(WIDTHS, best, strict=False)
+    }
+    of = {"setting": {"rates": [1, 2, 4, 8, 16]}, "runs": runs}
+    assert claims.transfers(of, "btt") is expected
+
+
+def test_recorded_names_only_what_is_there(monkeypatch):
+    def read(name):
+        if name == "icl_32":
+            return {"setting": {"d": 32}}
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(claims, "read_record", read)
+    assert list(claims.recorded()) == [32]
+    assert claims.recorded(["rates"]) == {}
+
+
+def test_trained_gives_the_models_that_are_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(text, "recorded", tmp_path.joinpath)
+    assert claims.trained() == {}
+    preset = COMPARISONS["icl-16"]
+    model = regression_task.model(regression_task.config(preset, "btt", 32), 0)
+    text.save_model(model, tmp_path / "icl_16_btt.safetensors")
+    found = claims.trained()
+    assert list(found) == ["btt"]
+    assert torch.equal(found["btt"].embed.weight, model.embed.weight)
+    assert claims.trained(32) == {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ((0.3, 0.9, 0.4, 0.1), 30),  # easy prompts of the curriculum do not count
+        ((0.3, 0.2, 0.2, 0.1), 10),
+        ((0.9, 0.4, 0.3, 0.5), None),
+        ((0.9, 0.4, None, None), None),
+    ],
+)
+def test_the_step_from_which_an_error_stays_low(errors, expected):
+    assert claims.below_from({"steps": [10, 20, 30, 40], "last": list(errors)}) == expected

@@ -1,0 +1,99 @@
+"""Figures of chapter 11: what a menu shows is of one d, one width or one scorer, and a currency moves every trace."""
+
+import pytest
+
+from structattn_minimal.experiments.presets import SCORERS
+from structattn_minimal.viz import regression_figures as figures
+
+
+def run(method, width, d):
+    last = d / width / 10
+    model = {"seed": 0, "last": last, "curve": {"steps": [10, 20], "last": [1.0, last]}}
+    return {
+        "method": method,
+        "width": width,
+        "head_dimension": width // SCORERS[method].heads,
+        "last": last,
+        "lowest": 0.5 * last,
+        "highest": 2 * last,
+        "training_macs_a_model": 1000 * width + d,
+        "seconds_a_model": 3 * width + d,
+        "params": width**2,
+        "by_seed": [model, model],
+        "swept": [{"rate": rate, "last": rate * d if rate < 3 else None} for rate in (1, 2, 3)],
+    }
+
+
+def record(d, widths):
+    setting = {"d": d, "pairs": 2 * d, "widths": list(widths), "methods": list(SCORERS), "rates": [1, 2, 3]}
+    runs = {f"{m}_D{D}": run(m, D, d) for D in widths for m in SCORERS}
+    del runs[f"mlr_D{widths[-1]}"]  # not run yet
+    return {"setting": setting, "runs": runs, "baselines": {"ridge": 0.001}}
+
+
+@pytest.fixture
+def records():
+    return {16: record(16, (32, 64)), 32: record(32, (64, 128, 256))}
+
+
+def visible(fig, button):
+    shown = button["args"][0]["visible"]
+    assert len(shown) == len(fig.data)
+    return [trace for trace, one in zip(fig.data, shown, strict=True) if one]
+
+
+def test_the_menu_shows_one_dimension_with_its_line_and_baselines(records):
+    fig = figures.error_by_width(records)
+    (menu,) = fig.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["d = 16", "d = 32"]
+    first, second = (visible(fig, button) for button in menu.buttons)
+    assert [trace.visible for trace in fig.data] == [True] * len(first) + [False] * len(second)
+    for d, traces in ((16, first), (32, second)):
+        by_name = {trace.name: trace for trace in traces}
+        assert list(by_name["8 heads: r = d"].x) == [8 * d] * 2
+        assert list(by_name["one gradient step"].y) == pytest.approx([(d + 1) / (3 * d)] * 2)
+        assert list(by_name["ridge regression"].y) == [0.001] * 2
+        widths = records[d]["setting"]["widths"]
+        btt = by_name[SCORERS["btt"].label]
+        assert list(btt.x) == widths
+        assert list(btt.y) == pytest.approx([d / D / 10 for D in widths])
+        assert list(btt.error_y.array) == pytest.approx([d / D / 10 for D in widths])
+        assert list(btt.error_y.arrayminus) == pytest.approx([d / D / 20 for D in widths])
+        assert list(by_name[SCORERS["mlr"].label].x) == widths[:-1]
+
+
+def test_a_currency_moves_every_trace_and_no_other_thing(records):
+    fig = figures.error_by_cost(records)
+    dimensions, currencies = fig.layout.updatemenus
+    assert [button.label for button in currencies.buttons] == ["training MACs", "seconds of training", "parameters"]
+    for button, key in zip(currencies.buttons, ("training_macs_a_model", "seconds_a_model", "params"), strict=True):
+        data, layout = button["args"]
+        assert list(data) == ["x"]
+        assert layout == {"xaxis.title.text": figures.AXES[key]}
+        assert len(data["x"]) == len(fig.data)
+        assert list(data["x"][2]) == [records[16]["runs"][f"btt_D{D}"][key] for D in (32, 64)]
+        assert list(data["x"][7]) == [records[32]["runs"][f"mlr_D{D}"][key] for D in (64, 128)]
+        assert [len(x) for x in data["x"]] == [len(trace.y) for trace in fig.data]
+    assert [list(trace.x) for trace in fig.data] == [list(x) for x in currencies.buttons[0]["args"][0]["x"]]
+    assert [len(visible(fig, button)) for button in dimensions.buttons] == [4, 4]
+
+
+def test_rates_and_curves_by_scorer_and_width(records):
+    fig = figures.rate_transfer(records[32])
+    (menu,) = fig.layout.updatemenus
+    assert [button.label for button in menu.buttons] == [scorer.label for scorer in SCORERS.values()]
+    assert [len(visible(fig, button)) for button in menu.buttons] == [3, 3, 3, 2]
+    assert list(fig.data[0].y) == [32, 64, None]  # a gap where it diverged
+
+    fig = figures.training_curves(records[32])
+    (menu,) = fig.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["D = 64", "D = 128", "D = 256"]
+    assert [len(visible(fig, button)) for button in menu.buttons] == [8, 8, 6]
+    assert sum(trace.showlegend for trace in visible(fig, menu.buttons[0])) == 4
+
+
+def test_without_a_record_a_figure_says_so():
+    for draw in (figures.error_by_width, figures.error_by_cost):
+        fig = draw({})
+        assert fig.layout.annotations[0].text == "not recorded yet"
+        assert fig.layout.updatemenus == ()
