@@ -7,6 +7,7 @@ from structattn_minimal.viz.explorables import (
     BilinearForm,
     BTTSteps,
     CacheRings,
+    FairBudget,
     FamilyMorph,
     MatrixZoo,
     PairExplorer,
@@ -33,6 +34,7 @@ CHANGED = [
     (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
     (WhatToBuy, {"d": 64, "width": 512, "heads": 4, "kind": "mlr", "guess": [1024, 0, 64]}),
+    (FairBudget, {"method": "sequential", "width": 768, "window": 128, "ranks": "16|16|32", "query": 511, "budget": 17, "counted": "pairs"}),
 ]  # fmt: skip
 
 WRONG = [
@@ -124,4 +126,11 @@ WRONG = [
     (WhatToBuy, {"kind": "kronecker"}),
     (WhatToBuy, {"guess": [0, 0]}),
     (WhatToBuy, {"guess": [0, 0, 100]}),
+    (FairBudget, {"method": "btt"}),
+    (FairBudget, {"width": 128}),
+    (FairBudget, {"window": 100}),
+    (FairBudget, {"ranks": "64"}),
+    (FairBudget, {"query": 1024}),
+    (FairBudget, {"budget": 12}),
+    (FairBudget, {"counted": "flops"}),
 ]  # fmt: skip

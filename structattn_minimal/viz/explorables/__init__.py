@@ -8,6 +8,7 @@ from .bilinear_form import BilinearForm
 from .btt_steps import BTTSteps
 from .cache_rings import CacheRings
 from .face import MIME, Explorable, module_text
+from .fair_budget import FairBudget
 from .family_morph import FamilyMorph
 from .matrix_zoo import MatrixZoo
 from .pair_explorer import PairExplorer
@@ -31,6 +32,7 @@ FACES = (
     ThreeFloors,
     CacheRings,
     WhatToBuy,
+    FairBudget,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "BilinearForm",
     "CacheRings",
     "Explorable",
+    "FairBudget",
     "FamilyMorph",
     "MatrixZoo",
     "PairExplorer",
