@@ -192,3 +192,18 @@ def test_ablations_are_decided_beyond_the_spread():
     assert {name for a, b, _ in claims.PAIRS for name in (a, b)} <= READERS.keys()
     worse = records(run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.5, 1.6)))
     assert claims.ablations(worse, 256)[0].holds is False
+
+
+def test_what_a_rate_and_a_method_are_worth():
+    def swept(*losses):
+        return [{"held_out_loss": loss} for loss in losses]
+
+    all_ = records(
+        run("standard") | {"swept": swept(1.5, 1.3, None)},
+        run("mlr") | {"swept": swept(1.25, 1.65)},
+        run("swa") | {"swept": []},
+        {"method": "gswa", "width": 256, "status": "failed"},
+    )
+    spans, best = claims.moved_by(all_["256"])
+    assert spans == pytest.approx({"standard": 0.2, "mlr": 0.4})
+    assert best == {"standard": 1.3, "mlr": 1.25}

@@ -125,6 +125,15 @@ def test_bfloat16_changes_rounding_and_nothing_else(method):
     assert (exact - rounded).norm() < tolerance * exact.norm()
 
 
+def test_a_longer_context_has_as_many_characters_a_step_and_the_same_shares():
+    short, long = TEXT_COMPARISONS["lm-512"], TEXT_COMPARISONS["lm-512-long"]
+    assert (long.context, long.batch * long.context) == (4 * short.context, short.batch * short.context)
+    assert long.windows * long.context == short.windows * short.context
+    for method in long.methods:
+        blocks = [dict(text_task.config(preset, method, 512).layers[0][1]).get("context") for preset in (short, long)]
+        assert blocks == ([None, None] if method == "standard" else [1024, 4096])
+
+
 def test_a_short_sweep_then_seeds_one_model_at_a_time():
     words = {"swept": [], "by_seed": []}
     preset = replace(SMOKE, rates=(1e-3, 2e-3), seeds=(0, 1))

@@ -61,6 +61,20 @@ def spread(run: dict) -> str:
     return f"{run[METRIC]:.4g} ({run['lowest']:.4g} to {run['highest']:.4g})"
 
 
+def moved_by(record: dict) -> tuple[dict[str, float], dict[str, float]]:
+    """What the choice of a rate is worth and what that of a method is, in the short trainings of the sweep.
+
+    By method, of a record with one width: how far the losses of its rates lie apart, and the best of them. Methods of
+    which fewer than two rates were finished are left out; a rate that diverged counts for nothing.
+    """
+    spans, best = {}, {}
+    for run in record["runs"].values():
+        losses = [model[METRIC] for model in run.get("swept", []) if model[METRIC] is not None]
+        if len(losses) > 1:
+            spans[run["method"]], best[run["method"]] = max(losses) - min(losses), min(losses)
+    return spans, best
+
+
 # Verdicts
 
 

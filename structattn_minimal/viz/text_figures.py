@@ -33,7 +33,7 @@ def loss_by_cost(records: dict[str, dict]) -> go.Figure:
     fig, methods, first = go.Figure(), claims.methods_of(records), "training_macs_a_model"
     for method in methods:
         look = {"name": READERS[method].label, "legendgroup": method, "mode": "markers"}
-        look |= {"marker": {"color": STYLES[method]["color"], "size": 8}}
+        look |= {"marker": {"color": STYLES[method]["color"], "size": 8, "symbol": symbol(method)}}
         look |= {"hovertemplate": "%{text}<br>loss %{y:.4g}, cost %{x:,.4g}"}
         fig.add_trace(scatter(claims.runs_of(records, method), first, METRIC, in_words, **look))
         x, y = law_line(records, method, first)
@@ -50,6 +50,11 @@ def loss_by_cost(records: dict[str, dict]) -> go.Figure:
     titles = {first: AXES[first]} | AXES  # what is shown first stands first
     fig.update_xaxes(title=titles[first], **LOG)
     return finished(fig, ["all"] * len(fig.data), axis_menu(titles, change, 0), title=LOSS, type="log")
+
+
+def symbol(method: str) -> str:
+    """Of its points: as its lines are whole, dashed or dotted."""
+    return {"dash": "diamond-open", "dot": "x"}.get(STYLES[method].get("dash"), "circle")
 
 
 def law_line(records: dict[str, dict], method: str, key: str) -> tuple[list[float], list[float]]:

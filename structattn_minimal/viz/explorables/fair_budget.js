@@ -54,7 +54,7 @@ export const compute = { macs, features, characters };
 
 const STYLE_HERE = `
 .fb-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
-.fb-table :is(th, td) { padding: .15rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
+.fb-table :is(th, td) { padding: .15rem .2rem; border: 0; background: none; text-align: end; font-weight: 400; }
 .fb-table :is(th, td):first-child { text-align: start; }
 .fb-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
 .fb-table thead th { color: var(--muted); vertical-align: bottom; }
@@ -98,7 +98,8 @@ export default {
       row.forEach((f, j) => { if (j === 0 || f !== row[j - 1]) path += `V${y(f)}`; path += `H${x(j + 1)}`; });
       parts.push(svg("path", { d: `${path}V${y(0)}Z`, style: "fill: var(--accent); opacity: .8" }));
       for (const seam of [256, 512, 768]) parts.push(svg("path", { d: `M${x(seam)} ${y(0)}v5`, style: "stroke: var(--muted)" }));
-      for (const j of [0, 256, 512, 768, 1024]) parts.push(label(j, [x(j), 168]));
+      for (const j of [0, 256, 512, 768]) parts.push(label(j, [x(j), 168]));
+      parts.push(label(T, [x(T) + 10, 168], "end"));
       parts.push(svg("path", { d: `M${x(setting.query + 0.5)} ${y(R) - 10}V${y(0)}`, style: "stroke: var(--accent-2); stroke-width: 2" }));
       parts.push(label("features compared", [6, 12], "start"), label("place of the key", [x(T / 2), 187]));
       drawing.replaceChildren(...parts);
@@ -108,7 +109,7 @@ export default {
     const caption = html("caption", {});
     const body = html("tbody", {});
     const table = html("table", { class: "fb-table" }, caption, html("thead", {}, html("tr", {},
-      ...["", "MACs a character", "million characters", "against standard"].map((name) => html("th", { scope: "col" }, name)))), body);
+      ...["", "kMACs a character", "million characters", "against standard"].map((name) => html("th", { scope: "col" }, name)))), body);
     const key = html("p", { class: "fb-key" }, ...Object.entries(PARTS).map(([part, name]) => html("span", {}, html("i", { style: `background: ${SHADES[part]}` }), name)));
     const { node: spoken, say } = words();
 
@@ -125,7 +126,7 @@ export default {
         const bought = characters(one);
         return [
           html("tr", { class: one.method === setting.method ? "now" : "" }, html("th", { scope: "row" }, METHODS[one.method]),
-            html("td", {}, count(total(Object.values(parts)))), html("td", {}, count(bought / 1e6)),
+            html("td", {}, count(total(Object.values(parts)) / 1e3)), html("td", {}, count(bought / 1e6)),
             html("td", {}, one.method === "standard" ? "" : percent(bought / standard))),
           html("tr", { "aria-hidden": "true" }, html("td", { class: "bar", colspan: 4 }, html("div", { class: "fb-bar" },
             ...Object.entries(parts).map(([part, number]) => html("span", { style: `inline-size: ${(100 * number) / most}%; background: ${SHADES[part]}` }))))),

@@ -22,7 +22,7 @@ class FairBudget(Explorable):
     )
     method = choice("mlr", "standard", "swa", "gswa", "sequential")
     width = t.Enum((256, 384, 512, 768), 256).tag(sync=True)
-    window = t.Enum((128, 256, 512), 512).tag(sync=True)
+    window = t.Enum((128, 256, 512), 128).tag(sync=True)
     ranks = choice(*RANKS)
     query = whole(0, 1023, 700)
     budget = t.Enum((15, 16, 17), 16).tag(sync=True)
