@@ -144,6 +144,22 @@ def test_columns_are_the_least_power_of_two_that_holds_the_features(n):
     assert width == 16 or width // 2 < n
 
 
+def test_scales_first_needed_in_inference_serve_training_too():
+    ranks, scales = (3, 2), (0.75, 0.3)
+    with torch.inference_mode():
+        kept = mlr_kernel._feature_scales(ranks, scales, torch.device("cpu"))
+    assert not kept.is_inference()
+    assert kept is mlr_kernel._feature_scales(ranks, scales, torch.device("cpu"))
+    assert kept.tolist() == torch.tensor([0.75] * 3 + [0.3] * 2).tolist()
+    assert kept.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("block_sizes", "registers"), [((1024, 512, 256), 168), ((64, 32), None)])
+def test_registers_are_capped_only_where_one_level_meets_the_diagonal(block_sizes, registers):
+    q = torch.empty(0, dtype=torch.bfloat16)
+    assert mlr_kernel.launch("backward_columns", q, 64, block_sizes).registers == registers
+
+
 def test_what_the_kernel_does_not_take_is_said():
     q = torch.randn(2, 8, 4)
     with pytest.raises(ValueError, match='backend="triton" needs '):

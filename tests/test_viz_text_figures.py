@@ -72,7 +72,14 @@ def test_by_seam_shows_the_excess_of_the_first_place(two_methods):
     fig = figures.loss_by_seam(two_methods, 256)
     assert fig.data[0].y == pytest.approx([0, 0, 0])
     assert fig.data[1].y == pytest.approx([0.5, 0, 0])
-    assert fig.layout.updatemenus[0].buttons[0].label == "blocks of 4"
+    assert fig.layout.updatemenus[0].buttons[0].label == "4 characters"
+
+
+def test_every_menu_has_a_name(two_methods):
+    drawn = [getattr(figures, name)(two_methods) for name in ("loss_by_cost", "training_curves", "loss_by_position")]
+    names = [[menu.name for menu in fig.layout.updatemenus] for fig in drawn]
+    assert names == [["currency"], ["width", "currency"], ["width"]]
+    assert figures.loss_by_seam(two_methods, 256).layout.updatemenus[0].name == "block"
 
 
 @pytest.mark.parametrize("draw", ["loss_by_cost", "training_curves", "loss_by_position"])

@@ -39,12 +39,32 @@
     return change;
   };
 
+  // Plotly's own menus know no keyboard: each becomes a select above the figure.
+  const addMenus = (figure, canvas, menus) => {
+    const row = document.createElement("div");
+    row.className = "plotly-menus";
+    for (const menu of menus) {
+      const label = document.createElement("label");
+      const select = document.createElement("select");
+      menu.buttons.forEach((button, i) => select.add(new Option(button.label, i)));
+      select.selectedIndex = menu.active ?? 0;
+      select.addEventListener("change", () => {
+        const { method, args } = menu.buttons[select.selectedIndex];
+        Plotly[method](canvas, ...structuredClone(args));
+      });
+      label.append(`${menu.name ?? "show"} `, select);
+      row.append(label);
+    }
+    figure.prepend(row);
+  };
+
   const draw = async (figure) => {
-    const { data, layout } = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
+    const { data, layout: { updatemenus = [], ...layout } } = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
     const canvas = figure.querySelector(".plotly-canvas");
     const config = { responsive: true, displayModeBar: false, displaylogo: false, scrollZoom: false };
     await Plotly.newPlot(canvas, data, { ...layout, autosize: true }, config);
     await Plotly.relayout(canvas, themed(canvas.layout));
+    if (updatemenus.length) addMenus(figure, canvas, updatemenus);
     figure.dataset.drawn = "yes";
   };
 

@@ -26,8 +26,8 @@ def scatter(runs: list[dict], key: str, metric: str, hover: Callable[[dict], str
     )
 
 
-def menu(owners: list, x: float) -> dict:
-    """A menu that shows the traces of one owner at a time; a number is a dimension d."""
+def menu(name: str, owners: list) -> dict:
+    """A menu of this name that shows the traces of one owner at a time; a number is a dimension d."""
     buttons = [
         {
             "label": f"d = {owner}" if isinstance(owner, int) else owner,
@@ -36,10 +36,10 @@ def menu(owners: list, x: float) -> dict:
         }
         for owner in dict.fromkeys(owners)
     ]
-    return {"buttons": buttons, "x": x, **PLACE}
+    return {"buttons": buttons, "name": name, "x": 0, **PLACE}
 
 
-def axis_menu(titles: dict[str, str], change: Callable[[str], dict], x: float) -> dict:
+def axis_menu(name: str, titles: dict[str, str], change: Callable[[str], dict], x: float = 0) -> dict:
     """A menu for what the first axis shows: change(key) has the traces' new coordinates, titles[key] its words."""
     buttons = [
         {
@@ -49,7 +49,7 @@ def axis_menu(titles: dict[str, str], change: Callable[[str], dict], x: float) -
         }
         for key, title in titles.items()
     ]
-    return {"buttons": buttons, "x": x, **PLACE}
+    return {"buttons": buttons, "name": name, "x": x, **PLACE}
 
 
 def finished(fig: go.Figure, owners: list, *menus: dict, **axis) -> go.Figure:

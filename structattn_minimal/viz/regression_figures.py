@@ -42,7 +42,7 @@ def error_by_width(records: dict[int, dict]) -> go.Figure:
         owners += [d] * (len(fig.data) - len(owners))
     every = sorted({width for record in records.values() for width in record["setting"]["widths"]})
     fig.update_xaxes(type="log", title=AXES["width"], tickvals=every)
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("dimension", owners))
 
 
 def error_by_cost(records: dict[int, dict]) -> go.Figure:
@@ -53,9 +53,9 @@ def error_by_cost(records: dict[int, dict]) -> go.Figure:
             fig.add_trace(scatter(record, method, "training_macs_a_model"))
             owners.append(d)
     titles = {key: title for key, title in AXES.items() if key != "width"}
-    currencies = axis_menu(titles, lambda key: {"x": costs(records, key)}, 0.28)
+    currencies = axis_menu("currency", titles, lambda key: {"x": costs(records, key)}, 0.28)
     fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power", dtick="D2")
-    return finished(fig, owners, menu(owners, 0), currencies)
+    return finished(fig, owners, menu("dimension", owners), currencies)
 
 
 def costs(records: dict[int, dict], key: str) -> list[list]:
@@ -98,7 +98,7 @@ def rate_transfer(record: dict) -> go.Figure:
         tickvals=rates,
         ticktext=[f"{rate:g}" for rate in rates],
     )
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("scorer", owners))
 
 
 def swept_runs(record: dict, method: str) -> list[dict]:
@@ -123,7 +123,7 @@ def training_curves(record: dict) -> go.Figure:
                 )
                 owners.append(f"D = {width}")
     fig.update_xaxes(title="training step")
-    return finished(fig, owners, menu(owners, 0))
+    return finished(fig, owners, menu("width", owners))
 
 
 def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:

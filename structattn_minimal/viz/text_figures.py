@@ -49,7 +49,7 @@ def loss_by_cost(records: dict[str, dict]) -> go.Figure:
 
     titles = {first: AXES[first]} | AXES  # what is shown first stands first
     fig.update_xaxes(title=titles[first], **LOG)
-    return finished(fig, ["all"] * len(fig.data), axis_menu(titles, change, 0), title=LOSS, type="log")
+    return finished(fig, ["all"] * len(fig.data), axis_menu("currency", titles, change), title=LOSS, type="log")
 
 
 def symbol(method: str) -> str:
@@ -81,9 +81,9 @@ def training_curves(records: dict[str, dict]) -> go.Figure:
                 )
                 owners.append(f"D = {width}")
                 shown.append((run, curve))
-    currencies = axis_menu(AXES, lambda key: {"x": [along(run, curve, key) for run, curve in shown]}, 0.28)
+    currencies = axis_menu("currency", AXES, lambda key: {"x": [along(run, curve, key) for run, curve in shown]}, 0.28)
     fig.update_xaxes(title=AXES[first], **LOG)
-    return finished(fig, owners, menu(owners, 0), currencies, title="training loss, nats a character")
+    return finished(fig, owners, menu("width", owners), currencies, title="training loss, nats a character")
 
 
 def along(run: dict, curve: dict, key: str) -> list[float]:
@@ -104,7 +104,7 @@ def loss_by_position(records: dict[str, dict]) -> go.Figure:
                 add_places(fig, method, names, [a - b for a, b in zip(loss, less, strict=True)])
                 owners.append(f"D = {width}")
     fig.update_xaxes(title="characters read, the current one included", type="category")
-    return finished(fig, owners, menu(owners, 0), title="loss less that of standard attention, nats")
+    return finished(fig, owners, menu("width", owners), title="loss less that of standard attention, nats")
 
 
 def loss_by_seam(records: dict[str, dict], width: int) -> go.Figure:
@@ -115,9 +115,9 @@ def loss_by_seam(records: dict[str, dict], width: int) -> go.Figure:
         for method, run in runs.items():
             names, loss = claims.by_seam(run, block)
             add_places(fig, method, names, [one - loss[-1] for one in loss])
-            owners.append(f"blocks of {block}")
+            owners.append(f"{block} characters")
     fig.update_xaxes(title="place in the block", type="category")
-    return finished(fig, owners, menu(owners, 0), title="loss less that of the block's latter half, nats")
+    return finished(fig, owners, menu("block", owners), title="loss less that of the block's latter half, nats")
 
 
 def add_places(fig: go.Figure, method: str, names: list[str], values: list[float]) -> None:

@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 
 MIME = "application/vnd.plotly.v1+json"
 DEFAULT_HEIGHT = 420  # pixels
+MENUS_HEIGHT = 48  # of the row of menus that the page puts above a figure
 
 
 def alternative_text(figure: dict) -> str:
@@ -19,9 +20,9 @@ def alternative_text(figure: dict) -> str:
 
 
 def figure_html(figure: dict) -> str:
-    """An element that `figures.js` fills: it holds the figure and already has its height, so that no text jumps."""
+    """For `plotly-figures.js` to fill: an element that holds the figure and already has its height, lest text jump."""
     layout = figure.get("layout", {})
-    height = int(layout.get("height", DEFAULT_HEIGHT))
+    height = int(layout.get("height", DEFAULT_HEIGHT)) + (MENUS_HEIGHT if layout.get("updatemenus") else 0)
     shown = {"data": figure.get("data", []), "layout": {k: v for k, v in layout.items() if k != "width"}}
     return (
         f'<div class="plotly-figure" style="height:{height}px">'
