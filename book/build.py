@@ -69,6 +69,14 @@ def forget_executions() -> None:
             (BUILD / f".code-{folder}").write_text(now)
 
 
+def execute_ahead() -> None:
+    """Let `execute.py` fill the cache. Should it fail, the builder takes its time and executes what is missing."""
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ  # several run at a time
+    with (BUILD / "execute.log").open("w", encoding="utf-8") as log:
+        command = [sys.executable, str(Path(__file__).with_name("execute.py"))]
+        subprocess.run(command, stderr=log, env=environment, cwd=ROOT, check=False)
+
+
 def relative(text: str) -> str:
     return text.replace(f"{ROOT}{os.sep}", "").replace(".md:", ".md, line ", 1)
 
@@ -147,6 +155,7 @@ def main() -> int:
     shutil.rmtree(BUILD / "html", ignore_errors=True)
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     forget_executions()
+    execute_ahead()
     status, lines = run_jupyter_book()
     if status:
         why = f"The book was not built: {reason(lines)}"

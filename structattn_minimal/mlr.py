@@ -78,15 +78,14 @@ def mlr_attention(
     hierarchy = _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scales, backend)
     if backend == "auto":
         backend = _quickest(q, v, hierarchy)
-    if backend == "triton" and not isinstance(level_scales, Tensor):  # whose gradient it does not know
+    if backend == "triton":
         scales = scales_of_levels(hierarchy.ranks, level_scales)
+        if isinstance(scales, Tensor):  # whose gradient the kernel does not know
+            q, scales = _scale_levels(q, hierarchy.ranks, scales), (1.0,) * len(hierarchy.ranks)
         return mlr_kernel.attention(q, k, v, scales, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)
     q = _scale_levels(q, hierarchy.ranks, level_scales)
     if backend == "dense":
         return _definition(q, k, hierarchy).softmax(-1) @ v
-    if backend == "triton":
-        ones = (1.0,) * len(hierarchy.ranks)
-        return mlr_kernel.attention(q, k, v, ones, hierarchy.ranks, hierarchy.block_sizes, normalize_levels)
     if backend == "merge":
         found = mlr_merge.pieces(q.shape[-2], hierarchy.ranks, hierarchy.block_sizes)
         four = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))  # (batch, heads, seq, features)

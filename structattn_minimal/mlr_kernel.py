@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.nn.functional import pad
 
 HAS_TRITON = find_spec("triton") is not None
@@ -192,7 +192,7 @@ def _kept_scales(ranks, scales, device):
         return _make_scales(ranks, scales, device)
 
 
-@torch.library.custom_op("structattn::mlr", mutates_args=())
+@library.custom_op("structattn::mlr", mutates_args=())
 def mlr_op(
     q: Tensor, k: Tensor, v: Tensor, scales: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
@@ -212,7 +212,7 @@ def _(q, k, v, scales, ranks, block_sizes, normalize_levels):
     return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32), torch.empty_like(q)
 
 
-@torch.library.custom_op("structattn::mlr_backward", mutates_args=())
+@library.custom_op("structattn::mlr_backward", mutates_args=())
 def mlr_backward_op(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, scales: Tensor, out: Tensor, lse: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
@@ -221,10 +221,9 @@ def mlr_backward_op(
     how = (_full(q, v), ranks, block_sizes, normalize_levels)
     q4, k4, v4, out4, d_out4 = map(_readable, (q, k, v, out, d_out))
     dq, dk, dv, delta = map(torch.empty_like, (q4, k4, v4, lse))
-    parts = torch.empty(*q4.shape[:-1], _full(q, v), dtype=torch.float32, device=q.device)
     rows = [(q4, "tile", True), (k4, "step", True), (v4, "step"), (out4, "tile"), (d_out4, "tile"), (lse,), (delta,)]
-    _launch("backward_rows", [*rows, (parts,), (scales,), (dq, "tile")], q4, *how)
-    keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,), (parts,)]
+    _launch("backward_rows", [*rows, (scales,), (dq, "tile")], q4, *how)
+    keys = [(q4, "step", True), (k4, "tile", True), (v4, "tile"), (d_out4, "step"), (lse,), (delta,)]
     _launch("backward_columns", [*keys, (dk, "tile"), (dv, "tile")], q4, *how)
     return _as(dq, q), _as(dk, k), _as(dv, v)
 

@@ -186,30 +186,16 @@ def forward(
     tl.store(lse, top + tl.math.log2(total), mask=rows < seq_len)
 
 
-# A gradient is as wide as its level's features. It grows in registers while the width stays, from the finest level to
-# the coarsest; then it is set aside in memory (PARTS), where this tile's program alone writes: the sum has one order,
-# and runs agree to the bit.
+# A gradient is as wide as its level's features. It grows in registers from the coarsest level to the finest: no part of
+# it ever goes out to memory.
 
 
 @triton.jit
-def _set_aside(PARTS, row, grad, seq_len, FULL: tl.constexpr):
-    """Write a tile's gradient into a (seq, FULL) matrix, if it is as wide, else add it to the first columns there."""
-    rows = row + tl.arange(0, grad.shape[0])[:, None]
-    at = PARTS + rows * FULL + tl.arange(0, grad.shape[1])[None, :]
-    if grad.shape[1] < FULL:
-        tl.debug_barrier()  # other threads wrote these entries before
-        grad += tl.load(at, mask=rows < seq_len, other=0.0)
-    tl.store(at, grad, mask=rows < seq_len)
-
-
-@triton.jit
-def _whole(PARTS, row, grad, seq_len, FULL: tl.constexpr):
-    """A tile's gradient with what was set aside of it."""
-    if grad.shape[1] < FULL:
-        _set_aside(PARTS, row, grad, seq_len, FULL)
-        rows = row + tl.arange(0, grad.shape[0])[:, None]
-        tl.debug_barrier()
-        grad = tl.load(PARTS + rows * FULL + tl.arange(0, FULL)[None, :], mask=rows < seq_len, other=0.0)
+def _widened(grad, WIDTH: tl.constexpr):
+    """The same, with columns of zeros behind."""
+    for _ in tl.static_range(3):  # from 16 columns to 128
+        if grad.shape[1] < WIDTH:
+            grad = tl.join(grad, tl.zeros_like(grad)).permute(0, 2, 1).reshape(grad.shape[0], 2 * grad.shape[1])
     return grad
 
 
@@ -226,7 +212,7 @@ def _far_rows(dq, q, K, V, d_out, lse, delta, slope, batch, head, first, last, S
 
 @triton.jit(do_not_specialize=["n_batch", "n_heads"])
 def backward_rows(
-    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, D_OUT, LSE, DELTA, PARTS, SCALES, DQ,
+    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, OUT, D_OUT, LSE, DELTA, SCALES, DQ,
     n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
     NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
@@ -236,35 +222,32 @@ def backward_rows(
     row = (tl.cdiv(seq_len, TILE) - 1 - tile) * TILE
     rows = row + tl.arange(0, TILE)
     start = (batch * n_heads + head).to(tl.int64) * seq_len
-    PARTS += start * FULL
     delta = tl.sum(_load(OUT, batch, head, row).to(tl.float32) * _load(D_OUT, batch, head, row).to(tl.float32), 1)
     tl.store(DELTA + start + rows, delta, mask=rows < seq_len)
     lse = tl.load(LSE + start + rows, mask=rows < seq_len, other=float("inf"))
     near = _near_start(row, SIZES, HOME, STEP)
     d_out = _load(D_OUT, batch, head, row)
-    queries = ()
-    for l in tl.static_range(HOME, L + 1):
+    dq = _zeros(TILE, WIDTH[0])
+    for l in tl.static_range(1, HOME + 1):
+        first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
+        last = row // SIZES[l] * SIZES[l] if l < HOME else near
+        dq = _widened(dq, WIDTH[l - 1])
+        q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
+        if first < last:
+            dq = _far_rows(
+                dq, q, _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, d_out, lse, delta,
+                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, STEP,
+            )  # fmt: skip
+    queries = (q,)
+    for l in tl.static_range(HOME + 1, L + 1):
         queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
-    dq = _zeros(TILE, FULL)
     for column in tl.range(near, row + TILE, STEP, num_stages=2):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
         k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
         p = tl.math.exp2(_near_scores(queries, k, i, j, SIZES, HOME, NORMALIZE) - lse[:, None])
         ds = p * (_dot(d_out, _load(V, batch, head, column).T) - delta[:, None])
         dq += _near_gradient(ds, k, i, j, SIZES, HOME, PREFIX, NORMALIZE)
-    for l in tl.static_range(HOME, 0, -1):
-        first = row // SIZES[l - 1] * SIZES[l - 1] if l > 1 else 0
-        last = row // SIZES[l] * SIZES[l] if l < HOME else near
-        if WIDTH[l - 1] < dq.shape[1]:
-            _set_aside(PARTS, row, dq, seq_len, FULL)
-            dq = _zeros(TILE, WIDTH[l - 1])
-        if first < last:
-            q = queries[0] if l == HOME else _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row)
-            dq = _far_rows(
-                dq, q, _of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), V, d_out, lse, delta,
-                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, STEP,
-            )  # fmt: skip
-    _store(DQ, batch, head, row, _whole(PARTS, row, dq, seq_len, FULL) * _scales(SCALES, PREFIX, FULL))
+    _store(DQ, batch, head, row, dq * _scales(SCALES, PREFIX, FULL))
 
 
 @triton.jit
@@ -284,28 +267,37 @@ def _far_columns(dk, dv, Q, k, v, D_OUT, LSE, DELTA, slope, batch, head, first, 
 
 @triton.jit(do_not_specialize=["n_batch", "n_heads"])
 def backward_columns(
-    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, D_OUT, LSE, DELTA, PARTS, DK, DV,
+    Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, K1, K2, K3, K4, K5, K6, K7, K8, V, D_OUT, LSE, DELTA, DK, DV,
     n_batch, n_heads, seq_len, SIZES: tl.constexpr, HOME: tl.constexpr, PREFIX: tl.constexpr, WIDTH: tl.constexpr,
     NORMALIZE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
-    """dk and dv of a tile of keys, which meets the queries after it from the finest level to the coarsest."""
+    """dk and dv of a tile of keys, which meets the queries after it, from the farthest phase to the nearest."""
     L: tl.constexpr = len(SIZES)
     batch, head, tile = _position(n_batch, n_heads)
     column = tile * TILE
     start = (batch * n_heads + head).to(tl.int64) * seq_len
     LSE += start
     DELTA += start
-    PARTS += start * FULL
     near = column + TILE  # where the masked rows end
     if len(SIZES) > HOME:
         near = tl.cdiv(((column + TILE - 1) // SIZES[HOME] + 1) * SIZES[HOME], STEP) * STEP
         end = tl.maximum((column // SIZES[HOME - 1] + 1) * SIZES[HOME - 1], column + TILE) if HOME > 1 else seq_len
         near = tl.minimum(near, end)
     v = _load(V, batch, head, column)
-    keys = ()
-    for l in tl.static_range(HOME, L + 1):
+    dk, dv = _zeros(TILE, WIDTH[0]), _zeros(TILE, FULL)
+    for l in tl.static_range(1, HOME + 1):
+        first = (column // SIZES[l] + 1) * SIZES[l] if l < HOME else near
+        last = tl.minimum((column // SIZES[l - 1] + 1) * SIZES[l - 1], seq_len) if l > 1 else seq_len
+        dk = _widened(dk, WIDTH[l - 1])
+        k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
+        if first < last:
+            dk, dv = _far_columns(
+                dk, dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), k, v, D_OUT, LSE, DELTA,
+                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, seq_len, STEP,
+            )  # fmt: skip
+    keys = (k,)
+    for l in tl.static_range(HOME + 1, L + 1):
         keys += (_load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column),)
-    dk, dv = _zeros(TILE, FULL), _zeros(TILE, FULL)
     for row in tl.range(column, near, STEP, num_stages=2):
         rows = row + tl.arange(0, STEP)
         i, j = rows[None, :], (column + tl.arange(0, TILE))[:, None]
@@ -317,17 +309,5 @@ def backward_columns(
         dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
         ds = p * (_dot(v, d_out.T) - delta[None, :])
         dk += _near_gradient(ds, q, i, j, SIZES, HOME, PREFIX, NORMALIZE)
-    for l in tl.static_range(HOME, 0, -1):
-        first = (column // SIZES[l] + 1) * SIZES[l] if l < HOME else near
-        last = tl.minimum((column // SIZES[l - 1] + 1) * SIZES[l - 1], seq_len) if l > 1 else seq_len
-        if WIDTH[l - 1] < dk.shape[1]:
-            _set_aside(PARTS, column, dk, seq_len, FULL)
-            dk = _zeros(TILE, WIDTH[l - 1])
-        if first < last:
-            k = keys[0] if l == HOME else _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column)
-            dk, dv = _far_columns(
-                dk, dv, _of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), k, v, D_OUT, LSE, DELTA,
-                1.0 / l if NORMALIZE else 1.0, batch, head, first, last, seq_len, STEP,
-            )  # fmt: skip
-    _store(DK, batch, head, column, _whole(PARTS, column, dk, seq_len, FULL))
+    _store(DK, batch, head, column, dk)
     _store(DV, batch, head, column, dv)

@@ -36,9 +36,7 @@ def compiled(name, ranks, seq_len):
     def described(rows, width=full):
         return f"tensordesc<bf16[1, 1, {rows}, {width}]>"
 
-    types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(
-        ("LSE", "DELTA", "PARTS", "SCALES"), "*fp32"
-    )
+    types = dict.fromkeys(("n_batch", "n_heads", "seq_len"), "i32") | dict.fromkeys(("LSE", "DELTA", "SCALES"), "*fp32")
     types |= dict.fromkeys(("OUT", "D_OUT", "DQ"), described(of_queries))
     types |= dict.fromkeys(("V", "DK", "DV"), described(of_keys))
     for level, width in enumerate(mlr_kernel.widths(ranks, mlr_kernel.n_coarse(sizes, how.tile), full), 1):

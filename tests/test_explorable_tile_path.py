@@ -47,12 +47,16 @@ def test_phases_are_the_segments_of_the_package(js, case):
         assert [p["masked"] for p in phases] == [False] * len(plain) + [True]
 
 
+def pairs_of(tokens, ranks):
+    """Of each pair: the levels and the features that it shares, and a zero to count how often it is visited."""
+    shared = sa.shared_levels(tokens, halving_block_sizes(tokens, len(ranks)))
+    return shared, torch.tensor(ranks).cumsum(0)[shared - 1], torch.zeros_like(shared)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_phase_multiplies_the_features_that_its_pairs_share(js, case):
     tokens, ranks, tile = case
-    shared = sa.shared_levels(tokens, halving_block_sizes(tokens, len(ranks)))
-    width = torch.tensor(ranks).cumsum(0)[shared - 1]
-    visits = torch.zeros(tokens, tokens, dtype=torch.int64)
+    _, width, visits = pairs_of(tokens, ranks)
     for row, phases in enumerate(all_phases(js, *case)):
         rows = slice(row * tile, (row + 1) * tile)
         for p in phases:
@@ -67,9 +71,7 @@ def test_a_phase_multiplies_the_features_that_its_pairs_share(js, case):
 @pytest.mark.parametrize("case", CASES)
 def test_rectangles_cover_the_causal_half_once(js, case):
     tokens, ranks, _ = case
-    shared = sa.shared_levels(tokens, halving_block_sizes(tokens, len(ranks)))
-    width = torch.tensor(ranks).cumsum(0)[shared - 1]
-    visits = torch.zeros(tokens, tokens, dtype=torch.int64)
+    shared, width, visits = pairs_of(tokens, ranks)
     for r in js("tile_path", "(c, s) => c.rectangles(s)", setting(*case)):
         place = slice(*r["queries"]), slice(*r["keys"])
         visits[place] += 1

@@ -94,11 +94,12 @@ def test_registers_that_a_loop_overwrites_are_found(between, found):
 
 COMPILED = """
 import sys, torch, structattn_minimal as sa
+from torch import library
 from structattn_minimal.mlr_kernel import mlr_op
 device, dtype, engine = sys.argv[1], getattr(torch, sys.argv[2]), sys.argv[3]
 q, k, v = (torch.randn(2, 64, 3, n, device=device, dtype=dtype).transpose(1, 2).requires_grad_() for n in (32, 32, 20))
 scales = torch.full((32,), 0.25, device=device)
-torch.library.opcheck(mlr_op, (q, k, v, scales, [16, 8, 8], [64, 32, 16], True),
+library.opcheck(mlr_op, (q, k, v, scales, [16, 8, 8], [64, 32, 16], True),
     test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
 attend = lambda q, k, v: sa.mlr_attention(q, k, v, (16, 8, 8), backend="triton")
 compiled = torch.compile(attend, fullgraph=True, backend=engine)
