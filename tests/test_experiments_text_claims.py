@@ -11,7 +11,9 @@ from structattn_minimal.experiments.presets import READERS
 
 
 def model(loss, seam=0.0):
-    """With a loss that is higher by `seam` at the first place of a block."""
+    """With a loss that is higher by `seam` at the first place of a block; None: it diverged."""
+    if loss is None:
+        return {"held_out_loss": None}
     at_seam = {"block": 4, "up_to": [1, 2, 4], "loss": [loss + seam, loss, loss]}
     return {
         "held_out_loss": loss,
@@ -181,6 +183,15 @@ def test_a_seam_is_judged_against_standard_attention_at_the_same_places(seam, ho
     found = claims.seam_verdict(all_, "mlr", 256, 4)
     assert found.holds is holds
     assert f"{seam:+.4f}" in found.evidence or seam == 0
+
+
+def test_one_seed_is_said_to_be_one():
+    assert claims.spread(run("mlr", losses=(1.2, 1.22))) == "1.21 (1.2 to 1.22)"
+    one = run("mlr", losses=(1.2,))
+    one["by_seed"].append(model(None))  # a second seed, which diverged
+    assert claims.spread(one) == "1.2 (one seed)"
+    verdict = claims.below_standard(records(one, run("standard")), "mlr", 256, "characters_a_model")
+    assert "1.2 (one seed)" in verdict.evidence
 
 
 def test_ablations_are_decided_beyond_the_spread():

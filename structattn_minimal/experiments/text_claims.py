@@ -58,6 +58,8 @@ def widths_of(records: dict[str, dict]) -> list[int]:
 
 def spread(run: dict) -> str:
     """Mean loss and, in brackets, its range over seeds."""
+    if len(whole(run)) == 1:
+        return f"{run[METRIC]:.4g} (one seed)"
     return f"{run[METRIC]:.4g} ({run['lowest']:.4g} to {run['highest']:.4g})"
 
 
