@@ -185,6 +185,12 @@ def test_a_seam_is_judged_against_standard_attention_at_the_same_places(seam, ho
     assert f"{seam:+.4f}" in found.evidence or seam == 0
 
 
+def test_a_seam_is_not_judged_by_one_seed_of_standard_attention():
+    found = claims.seam_verdict(records(run("standard", losses=(1.3,)), run("mlr", seam=0.1)), "mlr", 256, 4)
+    assert found.holds is None
+    assert "one seed" in found.evidence
+
+
 def test_one_seed_is_said_to_be_one():
     assert claims.spread(run("mlr", losses=(1.2, 1.22))) == "1.21 (1.2 to 1.22)"
     one = run("mlr", losses=(1.2,))

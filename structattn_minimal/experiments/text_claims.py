@@ -103,7 +103,8 @@ def below_standard(records: dict[str, dict], method: str, width: int, currency: 
         return Verdict(claim, None, "not both were run")
     for mine in own:
         for its in standard:
-            said = f"{spread(mine)} for {mine[currency]:.4g}; standard {spread(its)} for {its[currency]:.4g}"
+            said = f"{spread(mine)} for {mine[currency]:.4g} {CURRENCIES[currency]}; "
+            said += f"standard {spread(its)} for {its[currency]:.4g}"
             if mine[currency] <= its[currency] * (1 + TOLERANCE) and apart(mine, its):
                 return Verdict(claim, True, said)
             if its[currency] <= mine[currency] * (1 + TOLERANCE) and not apart(mine, its):
@@ -225,6 +226,8 @@ def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) 
         return Verdict(claim, None, "not both were run")
     costs, noise = seam_costs(own[0], standard[0], block), seam_costs(standard[0], standard[0], block)
     said = f"{sum(costs) / len(costs):+.4f} nats at the first character ({min(costs):+.4f} to {max(costs):+.4f});"
+    if len(noise) == 1:
+        return Verdict(claim, None, f"{said} one seed of standard attention does not say how much chance there is")
     said += f" seeds of standard attention differ by {max(noise) - min(noise):.4f}"
     return Verdict(claim, min(costs) > max(noise), said)
 

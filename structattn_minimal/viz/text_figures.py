@@ -25,7 +25,8 @@ AXES = {
     "seconds_a_model": "GPU-seconds of training, compilation apart",
 }
 LOSS = "held-out loss, nats a character"
-LOG = {"type": "log", "exponentformat": "power", "dtick": "D2"}
+# Ticks are left to Plotly, since a range may hold no power of ten.
+LOG = {"type": "log", "exponentformat": "power"}
 
 
 def loss_by_cost(records: dict[str, dict]) -> go.Figure:
@@ -103,8 +104,9 @@ def loss_by_position(records: dict[str, dict]) -> go.Figure:
                 less = claims.by_position(control[0])[1]
                 add_places(fig, method, names, [a - b for a, b in zip(loss, less, strict=True)])
                 owners.append(f"D = {width}")
-    fig.update_xaxes(title="characters read, the current one included", type="category")
-    return finished(fig, owners, menu("width", owners), title="loss less that of standard attention, nats")
+    return places(
+        fig, owners, menu("width", owners), "place in the context", "loss less that of standard attention, nats"
+    )
 
 
 def loss_by_seam(records: dict[str, dict], width: int) -> go.Figure:
@@ -116,9 +118,14 @@ def loss_by_seam(records: dict[str, dict], width: int) -> go.Figure:
             names, loss = claims.by_seam(run, block)
             add_places(fig, method, names, [one - loss[-1] for one in loss])
             owners.append(f"{block} characters")
-    fig.update_xaxes(title="place in the block", type="category")
-    return finished(fig, owners, menu("block", owners), title="loss less that of the block's latter half, nats")
+    return places(fig, owners, menu("block", owners), "place in the block", "loss less that of the latter half, nats")
 
 
 def add_places(fig: go.Figure, method: str, names: list[str], values: list[float]) -> None:
     fig.add_scatter(x=names, y=values, name=READERS[method].label, mode="lines+markers", line=STYLES[method])
+
+
+def places(fig: go.Figure, owners: list, chosen: dict, title: str, loss: str) -> go.Figure:
+    """With room for names of places below the axis, which stand upright on a phone."""
+    fig.update_xaxes(title=title, type="category")
+    return finished(fig, owners, chosen, title=loss).update_layout(height=540, legend_y=-0.5)
