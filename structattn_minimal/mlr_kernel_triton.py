@@ -241,7 +241,7 @@ def backward_rows(
     queries = (q,)
     for l in tl.static_range(HOME + 1, L + 1):
         queries += (_load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, l), batch, head, row),)
-    for column in tl.range(near, row + TILE, STEP, num_stages=2):
+    for column in tl.range(near, row + TILE, STEP, num_stages=1):
         i, j = rows[:, None], column + tl.arange(0, STEP)[None, :]
         k = _load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, L), batch, head, column)
         p = tl.math.exp2(_near_scores(queries, k, i, j, SIZES, HOME, NORMALIZE) - lse[:, None])
@@ -298,7 +298,7 @@ def backward_columns(
     keys = (k,)
     for l in tl.static_range(HOME + 1, L + 1):
         keys += (_load(_of_level(K1, K2, K3, K4, K5, K6, K7, K8, l), batch, head, column),)
-    for row in tl.range(column, near, STEP, num_stages=2):
+    for row in tl.range(column, near, STEP, num_stages=1):
         rows = row + tl.arange(0, STEP)
         i, j = rows[None, :], (column + tl.arange(0, TILE))[:, None]
         q = _load(_of_level(Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, L), batch, head, row)
