@@ -9,6 +9,7 @@ from structattn_minimal.viz.explorables import (
     CacheRings,
     FairBudget,
     FamilyMorph,
+    HeadBrowser,
     MatrixZoo,
     PairExplorer,
     PromptReader,
@@ -35,6 +36,7 @@ CHANGED = [
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
     (WhatToBuy, {"d": 64, "width": 512, "heads": 4, "kind": "mlr", "guess": [1024, 0, 64]}),
     (FairBudget, {"method": "sequential", "width": 768, "window": 256, "ranks": "16|16|32", "query": 511, "budget": 17, "counted": "pairs"}),
+    (HeadBrowser, {"model": "mlr", "layer": 3, "head": 2, "query": 0}),
 ]  # fmt: skip
 
 WRONG = [
@@ -133,4 +135,9 @@ WRONG = [
     (FairBudget, {"query": 1024}),
     (FairBudget, {"budget": 12}),
     (FairBudget, {"counted": "flops"}),
+    (HeadBrowser, {"model": "btt"}),
+    (HeadBrowser, {"layer": 4}),
+    (HeadBrowser, {"layer": 0}),
+    (HeadBrowser, {"head": 5}),
+    (HeadBrowser, {"query": 128}),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import process_time
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -148,8 +148,8 @@ def unigram_loss(train_tokens: Integer[Tensor, " train"], tokens: Integer[Tensor
 
 
 @torch.no_grad()
-def layer_inputs(model: GPT, tokens: Int[Tensor, "batch seq"]) -> list[Float[Tensor, "batch seq d_model"]]:
-    """What the attention of each layer reads on `tokens`."""
+def layer_inputs(model: GPT, tokens: Num[Tensor, "batch seq *d_in"]) -> list[Float[Tensor, "batch seq d_model"]]:
+    """What the attention of each layer reads on `tokens`, characters or vectors."""
     inputs = []
     hooks = [b.attention.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for b in model.blocks]
     try:

@@ -10,6 +10,7 @@ from .cache_rings import CacheRings
 from .face import MIME, Explorable, module_text
 from .fair_budget import FairBudget
 from .family_morph import FamilyMorph
+from .head_browser import HeadBrowser
 from .matrix_zoo import MatrixZoo
 from .pair_explorer import PairExplorer
 from .prompt_reader import PromptReader
@@ -33,6 +34,7 @@ FACES = (
     CacheRings,
     WhatToBuy,
     FairBudget,
+    HeadBrowser,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Explorable",
     "FairBudget",
     "FamilyMorph",
+    "HeadBrowser",
     "MatrixZoo",
     "PairExplorer",
     "PromptReader",
