@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import structattn_minimal as sa
 from structattn_minimal.experiments import __main__ as command
-from structattn_minimal.experiments import comparison, presets, regression, regression_task, text
+from structattn_minimal.experiments import comparison, presets, records, regression, regression_task, text
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
 
 MICRO = COMPARISONS["icl-micro"]
@@ -106,7 +106,7 @@ def test_two_damaged_checkpoints_end_the_command_with_advice(tmp_path, capsys):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is simulated by /dev/full")
 def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, finished):
     arguments = ["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D8"]
-    (tmp_path / "btt_D8.unfinished").symlink_to("/dev/full")
+    (tmp_path / f"btt_D8.{os.getpid()}.unfinished").symlink_to("/dev/full")
     with pytest.raises(SystemExit, match=r"OSError: .*cannot write .*the disk is full.*--resume"):
         command.main(arguments)
     assert results(tmp_path, "standard_1_D8")["status"] == "finished"  # the run before it
@@ -313,6 +313,21 @@ def test_two_processes_train_as_one_with_the_same_batch(tmp_path, finished):
         for two, one in zip(results(tmp_path)[stage], results(finished)[stage], strict=True):
             assert two["curve"]["loss"] == pytest.approx(one["curve"]["loss"], rel=1e-3)
             assert two["last"] == pytest.approx(one["last"], rel=1e-3)
+
+
+def test_two_shards_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):
+    path, write_whole, pids = tmp_path / "record.json", records.write_whole, iter((1, 2))
+    monkeypatch.setattr(os, "getpid", lambda: next(pids))
+
+    def overtaken(file, content):
+        write_whole(file, content)
+        monkeypatch.setattr(records, "write_whole", write_whole)
+        records.write_json(path, {"of": "the other"})
+
+    monkeypatch.setattr(records, "write_whole", overtaken)
+    records.write_json(path, {"of": "this one"})
+    assert json.loads(path.read_text()) == {"of": "this one"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_presets_are_in_one_place_and_the_command_knows_them():
