@@ -46,15 +46,21 @@ def finished(tmp_path_factory):
 # Interrupted at any moment
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path), "regression"]
+def found_after_kills(folder, task, moments):
+    """What `killed_runs.py` tells of each moment, all of which must end alike."""
+    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(folder), task]
     told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     found = json.loads(told.stdout)
-    assert len(found) == 8
+    assert len(found) == moments
     for moment, what in found.items():
         assert what["killed"], moment
         assert what["same"], moment
+    return found
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    found = found_after_kills(tmp_path, "regression", moments=8)
     assert "btt_D8.safetensors" in found["step 11 of the sweep"]["left"]  # it did go on, not begin again
     assert "btt_D8.safetensors.unfinished" in found["a later checkpoint, half written"]["left"]
     assert "btt_D8.safetensors" not in found["between a checkpoint's renames"]["left"]

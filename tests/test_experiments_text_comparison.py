@@ -14,6 +14,7 @@ from time import perf_counter
 
 import pytest
 import torch
+from test_experiments_comparison import found_after_kills
 from test_experiments_training import HostTalk
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
@@ -241,14 +242,7 @@ def test_the_models_are_those_of_the_paper(width):
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     write_text(tmp_path / "own.txt")
-    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path), "text"]
-    told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    found = json.loads(told.stdout)
-    assert len(found) == 3
-    for moment, what in found.items():
-        assert what["killed"], moment
-        assert what["same"], moment
+    found = found_after_kills(tmp_path, "text", moments=3)
     assert "sequential_D16.safetensors" in found["step 20 of the second seed"]["left"]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from explorable_page import browser, js, picture, shown  # noqa: F401 (fixtures)
+from explorable_page import COST_PARTS, browser, js, picture, shown  # noqa: F401 (fixtures)
 
 from structattn_minimal.experiments import text_task
 from structattn_minimal.experiments.comparison import macs_a_token
@@ -18,13 +18,6 @@ from structattn_minimal.window import band
 
 T, R = 1024, 64
 START = {"method": "mlr", "width": 256, "window": 512, "ranks": RANKS[0], "query": 700, "budget": 16, "counted": "run"}
-PARTS = {
-    "attention_projections": "projections",
-    "scores": "scores",
-    "values": "values",
-    "feed_forward": "feedForward",
-    "ends": "ends",
-}
 
 
 @pytest.mark.parametrize("width", [256, 384, 512, 768])
@@ -46,7 +39,7 @@ def test_a_character_costs_what_it_costs_the_model_that_is_trained(js, width, re
         model = GPT(text_task.config(preset, reader, width))
     want = macs_a_token(model)
     found = js("fair_budget", "(c, s) => c.macs(s)", START | setting | {"width": width})
-    assert {PARTS[name]: number for name, number in want.items() if name != "all"} == found
+    assert {COST_PARTS[name]: number for name, number in want.items() if name != "all"} == found
     bought = js("fair_budget", "(c, s) => c.characters(s)", START | setting | {"width": width})
     assert bought == pytest.approx(1e16 / 3 / want["all"])
 
