@@ -187,7 +187,8 @@ def forward(
 
 
 # A gradient is as wide as its level's features. It grows in registers from the coarsest level to the finest: no part of
-# it ever goes out to memory.
+# it ever goes out to memory. The masked steps behind are not pipelined: if they were, ptxas could not follow the
+# gradient, and would let each tensor core instruction of the kernel wait for the one before.
 
 
 @triton.jit

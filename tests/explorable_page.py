@@ -10,6 +10,13 @@ from structattn_minimal.viz.explorables import module_text
 
 ROOT = site_checks.Path(__file__).parents[1]
 HOST = (ROOT / "book" / "_static" / "explorable-host.js").read_text(encoding="utf-8")
+COST_PARTS = {  # of `macs_a_token`, as the explorables name them
+    "attention_projections": "projections",
+    "scores": "scores",
+    "values": "values",
+    "feed_forward": "feedForward",
+    "ends": "ends",
+}
 
 
 @pytest.fixture(scope="module")

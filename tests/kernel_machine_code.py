@@ -2,8 +2,9 @@
 With an argument it writes a record there.
 
 Of ptxas (CUDA 12.8) it is known here that it can let a loop overwrite registers which a tensor core instruction of the
-next round still reads: on an H100 the sums were wrong then. So each loop is searched for such registers. A process of
-its own, since Triton cannot compile type-checked functions.
+next round still reads: on an H100 the sums were wrong then. So each loop is searched for such registers. And where it
+cannot follow an accumulator, it lets each of these instructions wait for the one before (C7515), which it says only to
+those who ask. A process of its own, since Triton cannot compile type-checked functions.
 """
 
 import json
@@ -51,11 +52,21 @@ def compiled(name, ranks, seq_len):
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
 
-def run(tool, option, kernel):
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
+def run(kernel, form, tool, *options):
+    """What a tool of CUDA prints about the kernel in this form, "cubin" or "ptx"."""
+    with tempfile.NamedTemporaryFile(suffix=f".{form}") as file:
+        code = kernel.asm[form]
+        file.write(code.encode() if isinstance(code, str) else code)
         file.flush()
-        return subprocess.run([TOOLS / tool, option, file.name], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([TOOLS / tool, *options, file.name], capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+
+def waits(kernel):
+    """Whether ptxas lets each tensor core instruction wait for the one before."""
+    return "wgmma.mma_async instructions are serialized" in run(
+        kernel, "ptx", "ptxas", "-arch=sm_90a", "--verbose", "--output-file=/dev/null"
+    )
 
 
 def written(instruction):
@@ -91,12 +102,12 @@ def overwritten(disassembly):
 
 
 def report(name, ranks, seq_len):
-    """Registers a thread, bytes that it spills, bytes of shared memory, and what `overwritten` finds."""
+    """Registers a thread, bytes that it spills, bytes of shared memory, and what `waits` and `overwritten` find."""
     kernel = compiled(name, ranks, seq_len)
-    usage = run("cuobjdump", "--dump-resource-usage", kernel)
+    usage = run(kernel, "cubin", "cuobjdump", "--dump-resource-usage")
     registers, stack = (int(re.findall(rf"{word}:(\d+)", usage)[-1]) for word in ("REG", "STACK"))
     found = {"kernel": name, "ranks": ranks, "registers": registers, "stack": stack, "shared": kernel.metadata.shared}
-    return found | {"loops": overwritten(run("nvdisasm", "-c", kernel))}
+    return found | {"waits": waits(kernel), "loops": overwritten(run(kernel, "cubin", "nvdisasm", "-c"))}
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import structattn_minimal as sa
 from structattn_minimal.experiments import __main__ as command
-from structattn_minimal.experiments import comparison, presets, regression, regression_task, text
+from structattn_minimal.experiments import comparison, presets, records, regression, regression_task, text
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
-from structattn_minimal.experiments.records import read_record
 
 MICRO = COMPARISONS["icl-micro"]
 ROOT = Path(__file__).parents[1]
@@ -48,15 +47,21 @@ def finished(tmp_path_factory):
 # Interrupted at any moment
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path), "regression"]
+def found_after_kills(folder, task, moments):
+    """What `killed_runs.py` tells of each moment, all of which must end alike."""
+    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(folder), task]
     told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     found = json.loads(told.stdout)
-    assert len(found) == 8
+    assert len(found) == moments
     for moment, what in found.items():
         assert what["killed"], moment
         assert what["same"], moment
+    return found
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    found = found_after_kills(tmp_path, "regression", moments=8)
     assert "btt_D8.safetensors" in found["step 11 of the sweep"]["left"]  # it did go on, not begin again
     assert "btt_D8.safetensors.unfinished" in found["a later checkpoint, half written"]["left"]
     assert "btt_D8.safetensors" not in found["between a checkpoint's renames"]["left"]
@@ -108,7 +113,7 @@ def test_two_damaged_checkpoints_end_the_command_with_advice(tmp_path, capsys):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is simulated by /dev/full")
 def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, finished):
     arguments = ["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D8"]
-    (tmp_path / "btt_D8.unfinished").symlink_to("/dev/full")
+    (tmp_path / f"btt_D8.{os.getpid()}.unfinished").symlink_to("/dev/full")
     with pytest.raises(SystemExit, match=r"OSError: .*cannot write .*the disk is full.*--resume"):
         command.main(arguments)
     assert results(tmp_path, "standard_1_D8")["status"] == "finished"  # the run before it
@@ -372,11 +377,28 @@ def test_two_processes_train_as_one_with_the_same_batch(tmp_path, finished):
 def test_larger_dimensions_begin_slowly_and_what_is_recorded_stays_as_it_was():
     slow = {name: (preset.curriculum, preset.power) for name, preset in COMPARISONS.items() if preset.power != 1}
     assert slow == {"icl-32": (0.4, 2.0), "icl-64": (0.4, 2.0)}
-    recorded = read_record("icl_16")["setting"]
+    recorded = records.read_record("icl_16")["setting"]
     run = comparison.Run(COMPARISONS["icl-16"], "btt", 32, Path())
     run.check(recorded, Path("icl_16.json"))
     with pytest.raises(ValueError, match=r"batch = 64 and not 128, curriculum = 0\.2 .*, power = 1\.0 and not 2\.0"):
-        replace(run, preset=COMPARISONS["icl-32"]).check(read_record("icl_32_first")["setting"], Path("icl_32_first"))
+        replace(run, preset=COMPARISONS["icl-32"]).check(
+            records.read_record("icl_32_first")["setting"], Path("icl_32_first")
+        )
+
+
+def test_two_shards_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):
+    path, write_whole, pids = tmp_path / "record.json", records.write_whole, iter((1, 2))
+    monkeypatch.setattr(os, "getpid", lambda: next(pids))
+
+    def overtaken(file, content):
+        write_whole(file, content)
+        monkeypatch.setattr(records, "write_whole", write_whole)
+        records.write_json(path, {"of": "the other"})
+
+    monkeypatch.setattr(records, "write_whole", overtaken)
+    records.write_json(path, {"of": "this one"})
+    assert json.loads(path.read_text()) == {"of": "this one"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_presets_are_in_one_place_and_the_command_knows_them():

@@ -14,6 +14,7 @@ from time import perf_counter
 
 import pytest
 import torch
+from test_experiments_comparison import found_after_kills
 from test_experiments_training import HostTalk
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import structattn_minimal as sa
 from structattn_minimal.experiments import __main__ as command
-from structattn_minimal.experiments import batches, comparison, generate, text, text_task, training
+from structattn_minimal.experiments import alphabet, batches, comparison, generate, text, text_task, training
 from structattn_minimal.experiments.presets import READERS, TEXT_COMPARISONS
 
 CPU = torch.device("cpu")
@@ -125,6 +126,15 @@ def test_bfloat16_changes_rounding_and_nothing_else(method):
     assert (exact - rounded).norm() < tolerance * exact.norm()
 
 
+def test_a_longer_context_has_as_many_characters_a_step_and_the_same_shares():
+    short, long = TEXT_COMPARISONS["lm-512"], TEXT_COMPARISONS["lm-512-long"]
+    assert (long.context, long.batch * long.context) == (4 * short.context, short.batch * short.context)
+    assert long.windows * long.context == short.windows * short.context
+    for method in long.methods:
+        blocks = [dict(text_task.config(preset, method, 512).layers[0][1]).get("context") for preset in (short, long)]
+        assert blocks == ([None, None] if method == "standard" else [1024, 4096])
+
+
 def test_a_short_sweep_then_seeds_one_model_at_a_time():
     words = {"swept": [], "by_seed": []}
     preset = replace(SMOKE, rates=(1e-3, 2e-3), seeds=(0, 1))
@@ -155,6 +165,9 @@ def test_the_saved_model_is_the_one_that_was_measured(finished):
         assert ends == [0, 1, 2, 4, 8, 16, 32]
         pieces = [losses[a:b].mean().item() for a, b in pairwise(ends)]
         assert first["by_position"]["loss"] == pytest.approx(pieces, rel=1e-3)
+        assert [(one["block"], one["up_to"]) for one in first["by_seam"]] == [(16, [1, 2, 4, 8, 16]), (8, [1, 2, 4, 8])]
+        assert first["by_seam"][0]["loss"][0] == pytest.approx(losses[16].item(), rel=1e-3)
+        assert first["by_seam"][1]["loss"][0] == pytest.approx(losses[8::8].mean().item(), rel=1e-3)
 
 
 def test_a_record_is_complete(finished):
@@ -177,6 +190,9 @@ def test_a_record_is_complete(finished):
         assert run["held_out_loss"] < 3.8
         assert run["lowest"] <= run["held_out_loss"] <= run["highest"]
         assert run["characters_a_model"] == 30 * 8 * 32
+        sample = run["sample"]  # of the first seed, after what the text held out begins with
+        assert sample["prompt"] == alphabet.decode(text_task.corpus(OWN).held_out[:8])
+        assert sample["text"] == generate.continuation(model, sample["prompt"], 400, temperature=sample["temperature"])
         assert run["training_macs_a_model"] == 3 * run["macs_a_token"]["all"] * 30 * 8 * 32
         assert run["seconds_a_step"] > 0
     assert not list(finished.glob("*.previous")) + list(finished.glob("*D16.safetensors"))
@@ -226,14 +242,7 @@ def test_the_models_are_those_of_the_paper(width):
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     write_text(tmp_path / "own.txt")
-    script = [sys.executable, str(ROOT / "tests/killed_runs.py"), str(tmp_path), "text"]
-    told = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    found = json.loads(told.stdout)
-    assert len(found) == 3
-    for moment, what in found.items():
-        assert what["killed"], moment
-        assert what["same"], moment
+    found = found_after_kills(tmp_path, "text", moments=3)
     assert "sequential_D16.safetensors" in found["step 20 of the second seed"]["left"]
 
 
@@ -288,11 +297,32 @@ def test_another_text_under_the_same_name_is_refused(tmp_path, finished):
         command.main([*words, "--resume"])
 
 
+def test_the_command_shortens_a_comparison(tmp_path):
+    """What a record of other steps is made with; and one rate is no choice."""
+    shorter = arguments(tmp_path, "--steps", "12", "--rates", "3e-3", "--seeds", "5", "--methods", "standard", "mlr")
+    command.main(shorter)
+    record = json.loads((tmp_path / "record.json").read_text())
+    found = results(tmp_path)
+    assert (found["swept"], [model["seed"] for model in found["by_seed"]], found["best_rate"]) == ([], [5], 3e-3)
+    assert found["characters_a_model"] == 12 * 8 * 32
+    assert (record["setting"]["steps"], record["setting"]["methods"]) == (12, ["standard", "mlr"])
+    assert record["missing"] == ["standard_D16"]
+    with pytest.raises(SystemExit, match="steps = 12 and not 13"):
+        command.main([*shorter, "--resume", "--steps", "13"])
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--preset", "lm-smoke", "--corpus", "SHORT"], r"short\.txt must have at least 20,000 characters, got 300"),
         (["--preset", "lm-smoke", "--corpus", "no-such"], "corpus must be one of .*, got 'no-such'"),
+        (["--preset", "lm-smoke", "--steps", "0"], "--steps must be positive, got 0"),
+        (["--preset", "lm-smoke", "--rates", "1e-3", "-1"], "--rates must be positive, got -1"),
+        (["--preset", "lm-512", "--methods", "mlr_gain"], "--methods of lm-512 must be among .*, got mlr_gain"),
+        (
+            ["--preset", "lm-tiny", "--out", "x", "--steps", "9"],
+            "--steps, --rates and --methods go with a comparison, not with lm-tiny",
+        ),
         (["--preset", "lm-255"], "--preset of text must be one of lm-tiny, lm-256, .*, got lm-255"),
         (["--preset", "lm-256", "--device", "cuda"], "sees no GPU here"),
         (["--preset", "lm-256"], "--device cuda: .* sees no GPU here"),

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from explorable_page import browser, js, picture, shown  # noqa: F401 (fixtures)
+from explorable_page import COST_PARTS, browser, js, picture, shown  # noqa: F401 (fixtures)
 
 from structattn_minimal.experiments import regression_task
 from structattn_minimal.experiments.comparison import macs_a_token
@@ -12,13 +12,6 @@ from structattn_minimal.transformer import GPT
 from structattn_minimal.viz.explorables import WhatToBuy
 
 KINDS = {"standard": ("standard", 8), "standard_1": ("standard", 1), "btt": ("btt", 8), "mlr": ("mlr", 8)}
-PARTS = {
-    "attention_projections": "projections",
-    "scores": "scores",
-    "values": "values",
-    "feed_forward": "feedForward",
-    "ends": "ends",
-}
 
 
 @pytest.mark.parametrize("preset", ["icl-16", "icl-32", "icl-64"])
@@ -32,7 +25,7 @@ def test_the_budget_is_that_of_the_model_that_is_trained(js, preset, method, wid
     setting = {"kind": kind, "d": preset.d, "width": width, "heads": heads}
     found = js("what_to_buy", "(c, s) => c.budget(s)", setting)
     macs = macs_a_token(model)
-    assert {PARTS[name]: count for name, count in macs.items() if name != "all"} == found["macs"]
+    assert {COST_PARTS[name]: count for name, count in macs.items() if name != "all"} == found["macs"]
     assert found["queryKey"] == model.blocks[0].attention.query_key_params()
 
 

@@ -4,6 +4,7 @@ Fresh random inputs for each shape, bfloat16, causal, all in one run. Each time 
 graph, so that it is the GPU's and not that of launching kernels from Python.
 """
 
+import gc
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from os import cpu_count
@@ -92,6 +93,7 @@ def time_one(attend, batch, heads, seq_len, d):
             attend(q, k, v)
 
     both()
+    gc.collect()  # leftovers that go meanwhile would be taken off the peak
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     both()

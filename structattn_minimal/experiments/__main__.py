@@ -38,6 +38,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="in place of the preset's")
     parser.add_argument("--corpus", help=f"of text: {', '.join(CORPORA)}, or the path of a text file of your own")
     group = parser.add_argument_group("of a comparison")
+    group.add_argument("--steps", type=int, help="of a training, in place of the preset's")
+    group.add_argument(
+        "--rates", type=float, nargs="+", help="to choose from, in place of the preset's; one is no choice"
+    )
+    group.add_argument("--methods", nargs="+", help="some of the preset's")
     group.add_argument("--resume", action="store_true", help="go on with what --out holds")
     group.add_argument("--minutes", type=float, default=inf, help="stop, with a checkpoint, after so many")
     group.add_argument("--only", default="", metavar="PART", help="runs whose name contains this, such as btt or D64")
@@ -54,6 +59,14 @@ def parse(words: list[str]) -> argparse.Namespace:
     preset = presets(args.task)[args.preset]
     if not isinstance(preset, Comparison) and args.out is None:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
+    if not isinstance(preset, Comparison) and (args.steps or args.rates or args.methods):
+        parser.error(f"--steps, --rates and --methods go with a comparison, not with {args.preset}")
+    if args.steps is not None and args.steps < 1:
+        parser.error(f"--steps must be positive, got {args.steps}")
+    if args.rates and min(args.rates) <= 0:
+        parser.error(f"--rates must be positive, got {min(args.rates):g}")
+    if unknown := set(args.methods or ()) - set(getattr(preset, "methods", ())):
+        parser.error(f"--methods of {args.preset} must be among {', '.join(preset.methods)}, got {sorted(unknown)[0]}")
     args.device = args.device or ("cuda" if getattr(preset, "on_a_gpu", False) else "cpu")
     if str(args.device).startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch {torch.__version__} sees no GPU here")
@@ -81,15 +94,18 @@ def main(words: list[str] | None = None) -> None:
         return generate.main(words[1:])
     args = parse(words)
     preset = presets(args.task)[args.preset]
-    if args.seeds:
-        preset = replace(preset, seeds=tuple(args.seeds))
-    if args.corpus:
-        preset = replace(preset, corpus=args.corpus)
+    preset = replace(preset, **changes(args))
     command = " ".join(["python -m structattn_minimal.experiments", *words])
     if isinstance(preset, Comparison):
         compare(args, preset, command)
     else:
         chapter(args, preset, command)
+
+
+def changes(args: argparse.Namespace) -> dict:
+    """The fields of the preset in whose place the command names others."""
+    named = {name: getattr(args, name) for name in ("steps", "seeds", "rates", "methods", "corpus")}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items() if value}
 
 
 def compare(args: argparse.Namespace, preset, command: str) -> None:

@@ -29,7 +29,7 @@ from .training import Population, Training, fit, warmup_cosine
 
 # What is compared, as a module of these names: `config`, `model`, `draw` and `losses` make a training; `measure` says
 # how good its models are, and `METRIC` by which of its numbers, the lower the better; `CURVES` names the losses;
-# `identity`, `describe` and `baselines` go into the record.
+# `identity`, `describe`, `baselines` and a `keepsake` of the first model go into the record.
 TASKS = {RegressionComparison: regression_task, TextComparison: text_task}
 STAGES = {"sweep": "swept", "seeds": "by_seed"}  # and where the record keeps their models
 
@@ -132,7 +132,7 @@ def execute(
 ) -> dict | None:
     """Take up the run where its checkpoint is, or begin it; its results, or None if the time was up before the end."""
     preset, began = run.preset, perf_counter()
-    words = {"setting": run.setting, "config": asdict(run.config), "swept": [], "by_seed": []}
+    words = {"setting": run.setting, "config": asdict(run.config), "swept": [], "by_seed": [], "keepsake": {}}
     words |= {"wall": 0.0, "seconds": 0.0, "timed_steps": 0}
     tensors, training = None, None
     if run.checkpoint.exists() or previous(run.checkpoint).exists():
@@ -165,9 +165,12 @@ def execute(
         if not fit(training, until=until, report=progress.report, save=save, every=every):
             return None
         if stage == "seeds" and not words["by_seed"] and distributed.rank() == 0:
-            save_model(training.population.model(0), run.model)
+            first = training.population.model(0)
+            save_model(first, run.model)
+            words["keepsake"] = run.task.keepsake(preset, first)
         words[STAGES[stage]] += summaries(run, training, rates, seeds)
     results = describe(run, device) | outcome(run, words["swept"], words["by_seed"]) | timing(training)
+    results |= words.get("keepsake", {})
     results["wall_seconds"] = round(wall + perf_counter() - began, 1)
     release(training)
     return results

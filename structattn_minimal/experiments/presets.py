@@ -178,7 +178,7 @@ class TextComparison(Comparison):
     methods: tuple[str, ...] = tuple(READERS)
     rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
     sweep_steps: int
-    windows: int = 512
+    windows: int = 2048
 
     base_width = 256
     at_once = 1
@@ -236,6 +236,10 @@ TEXT_COMPARISONS = {
         )
         for width in (384, 512, 768)
     },
+    # as many characters a step, in windows four times as long
+    "lm-512-long": replace(
+        LM_256, widths=(512,), context=4096, batch=16, windows=512, methods=("standard", "mlr", "mlr_wide")
+    ),
     # two models to watch on a processor, in two minutes; not to judge by, since their one rate was not swept
     "lm-live": replace(
         SMALL,

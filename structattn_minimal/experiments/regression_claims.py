@@ -5,32 +5,20 @@ structured scorers, BTT and MLR. The error is the one at the last point. Where i
 `LOW`, and what ridge regression leaves on the same prompts.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable
 from statistics import median
 
 from ..transformer import GPT
 from . import text
 from .presets import SCORERS
 from .records import read_record
+from .verdicts import Verdict, apart, existing, finished_runs
 
 DIMENSIONS = (16, 32, 64)
 LOW = 0.1  # of 1, the error of answering zero
 STRUCTURED = ("btt", "mlr")
 NOTHING = 0.02  # a model whose error is this close to that of answering zero, as a share of it, has learned nothing
 CURRENCIES = {"training_macs_a_model": "training MACs", "seconds_a_model": "seconds of training"}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    claim: str
-    holds: bool | None  # None: this record does not say
-    evidence: str
-
-    def __str__(self) -> str:
-        word = {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
-        return f"{self.claim}: {word}. {self.evidence}"
 
 
 def recorded(names: Iterable = DIMENSIONS) -> dict:
@@ -43,29 +31,14 @@ def trained(d: int = 16) -> dict[str, GPT]:
     return existing(lambda method: text.trained(f"icl_{d}_{method}"), SCORERS)
 
 
-def existing(read: Callable, names: Iterable) -> dict:
-    """What `read` finds, by name."""
-    found = {}
-    for name in names:
-        with suppress(FileNotFoundError):
-            found[name] = read(name)
-    return found
-
-
 def runs_of(record: dict, method: str) -> dict[int, dict]:
-    """The finished runs of a method by width, narrow ones first; a run of which every seed diverged is none."""
-    runs = [run for run in record["runs"].values() if run["method"] == method and run.get("last") is not None]
-    return {run["width"]: run for run in sorted(runs, key=lambda run: run["width"])}
+    """The finished runs of a method by width, narrow ones first."""
+    return finished_runs(record, method, "last")
 
 
 def low_from(record: dict, method: str, low: float) -> int | None:
     """The least width of which the mean error is at most `low`; None if there is none."""
     return next((width for width, run in runs_of(record, method).items() if run["last"] <= low), None)
-
-
-def apart(a: dict, b: dict) -> bool:
-    """Whether every seed of `a` has a lower error than every seed of `b`."""
-    return a["highest"] < b["lowest"]
 
 
 def verdicts(record: dict) -> list[Verdict]:

@@ -7,17 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..transformer import GPTConfig
+from ..transformer import GPT, GPTConfig
 from . import distributed
-from .alphabet import VOCAB_SIZE
+from .alphabet import VOCAB_SIZE, decode
 from .batches import counted_sample, windows
 from .corpora import Corpus, load
+from .generate import continuation
 from .presets import READERS, TextComparison
 from .text import initial, unigram_loss
 from .training import Draw, Population
 
 METRIC, METRIC_IN_WORDS = "held_out_loss", "held-out loss (nats a character)"
 CURVES = ("loss",)
+SAMPLE_TEMPERATURE = 0.8
 
 model = initial
 
@@ -81,9 +83,8 @@ def each_loss(outputs: Float[Tensor, "models batch seq vocab"], targets: Tensor)
 
 @torch.no_grad()
 def measure(preset: TextComparison, population: Population) -> list[dict]:
-    """Of each model the loss on windows of held-out text, always the same: its mean, and by place in the window.
-
-    The places are those from one power of two (left out) to the next: 1, 2, 3-4, 5-8, ...
+    """Of each model the loss on windows of held-out text, always the same: its mean, by place in the window, and by
+    place after a seam between blocks.
     """
     held_out = corpus_on(preset.corpus, str(population.theta.device)).held_out
     pairs = windows(held_out, context=preset.context, most=preset.windows)
@@ -92,18 +93,35 @@ def measure(preset: TextComparison, population: Population) -> list[dict]:
         inputs, targets = (side.expand(len(population), -1, -1) for side in (inputs, targets))
         total += each_loss(population(inputs), targets).sum(dim=1)
     by_place = (total / len(pairs[0])).cpu()  # (models, context)
-    ends = [2**i for i in range((preset.context - 1).bit_length())] + [preset.context]
-    starts = [0, *ends[:-1]]
     return [
-        {
-            "held_out_loss": row.mean().item(),
-            "by_position": {
-                "up_to": ends,
-                "loss": [row[start:end].mean().item() for start, end in zip(starts, ends, strict=True)],
-            },
-        }
+        {"held_out_loss": row.mean().item(), "by_position": by_doubling(row), "by_seam": by_seam(row)}
         for row in by_place
     ]
+
+
+def by_doubling(row: Float[Tensor, " places"]) -> dict[str, list]:
+    """Means over the places from one power of two (left out) to the next: 1, 2, 3-4, 5-8, ..."""
+    ends = [2**i for i in range((len(row) - 1).bit_length())] + [len(row)]
+    return {"up_to": ends, "loss": [row[a:b].mean().item() for a, b in zip([0, *ends[:-1]], ends, strict=True)]}
+
+
+def by_seam(row: Float[Tensor, " context"], least: int = 8) -> list[dict]:
+    """For blocks of a half, a quarter, ... of the context, down to `least`: the loss by place in a block.
+
+    Only places with a seam before them count, so the first block is left out. The places are those of MLR attention's
+    blocks; a method without blocks has them too, to be compared with.
+    """
+    sizes = (len(row) >> level for level in range(1, len(row).bit_length()))
+    blocks = [size for size in sizes if size >= least and len(row) % size == 0]
+    return [{"block": size} | by_doubling(row[size:].unflatten(0, (-1, size)).mean(0)) for size in blocks]
+
+
+def keepsake(preset: TextComparison, first: GPT) -> dict:
+    """What the first model writes after the same stretch of held-out text as all others."""
+    context = preset.context
+    prompt = decode(corpus(preset.corpus).held_out[: context // 4])
+    sample = {"prompt": prompt, "temperature": SAMPLE_TEMPERATURE, "seed": 0}
+    return {"sample": sample | {"text": continuation(first.eval(), prompt, 400, temperature=SAMPLE_TEMPERATURE)}}
 
 
 def baselines(preset: TextComparison) -> dict:

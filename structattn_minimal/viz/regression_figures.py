@@ -7,6 +7,8 @@ import plotly.graph_objects as go
 from ..experiments.presets import SCORERS
 from ..experiments.regression import active_dimensions, gradient_step_error
 from ..experiments.regression_claims import CURRENCIES, learned_nothing, models_of, relative_curve, runs_of
+from . import comparison_figures
+from .comparison_figures import axis_menu, menu
 from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 COLOURS = {"standard": ORANGE, "standard_1": PURPLE, "btt": BLUE, "mlr": GREEN}
@@ -52,19 +54,10 @@ def error_by_cost(records: dict[int, dict]) -> go.Figure:
         for method in record["setting"]["methods"]:
             fig.add_trace(scatter(record, method, "training_macs_a_model"))
             owners.append(d)
-    currencies = [
-        {
-            "label": title.split(",")[0].removesuffix(" of a model"),
-            "method": "update",
-            "args": [{"x": costs(records, key)}, {"xaxis.title.text": title}],
-        }
-        for key, title in AXES.items()
-        if key != "width"
-    ]
+    titles = {key: title for key, title in AXES.items() if key != "width"}
+    currencies = axis_menu("currency", titles, lambda key: {"x": costs(records, key)}, 0.28)
     fig.update_xaxes(type="log", title=AXES["training_macs_a_model"], exponentformat="power", dtick="D2")
-    return finished(
-        fig, owners, menu("dimension", owners), {"buttons": currencies, "name": "currency", "x": 0.28, **PLACE}
-    )
+    return finished(fig, owners, menu("dimension", owners), currencies)
 
 
 def costs(records: dict[int, dict], key: str) -> list[list]:
@@ -78,22 +71,14 @@ def costs(records: dict[int, dict], key: str) -> list[list]:
 
 def scatter(record: dict, method: str, key: str) -> go.Scatter:
     """Mean error of each width against `key`, with the range over seeds."""
-    runs = list(runs_of(record, method).values())
-    errors = {
-        "type": "data",
-        "symmetric": False,
-        "array": [run["highest"] - run["last"] for run in runs],
-        "arrayminus": [run["last"] - run["lowest"] for run in runs],
-        "thickness": 1.2,
-    }
-    return go.Scatter(
-        x=[run[key] for run in runs],
-        y=[run["last"] for run in runs],
-        error_y=errors,
+    return comparison_figures.scatter(
+        list(runs_of(record, method).values()),
+        key,
+        "last",
+        lambda run: f"D = {run['width']}, head dimension {run['head_dimension']}",
         name=SCORERS[method].label,
         mode="lines+markers",
         line={"color": COLOURS[method]},
-        text=[f"D = {run['width']}, head dimension {run['head_dimension']}" for run in runs],
         hovertemplate="%{text}<br>error %{y:.3g}, cost %{x:,.4g}",
     )
 
@@ -186,39 +171,14 @@ def beginnings(record: dict, zero: float) -> go.Figure:
     ticks = [*(grown >> i for i in range(4, -1, -1)), steps]  # a sixteenth, an eighth, ... of the curriculum
     active = [active_dimensions(t, steps, d, setting["curriculum"], setting.get("power", 1.0)) for t in ticks]
     texts = [f"{t}<br>{a}" for t, a in zip(ticks, active, strict=True)]
-    finished(fig, [""] * len(fig.data))
     fig.update_xaxes(type="log", title="training step, and dimensions in use", tickvals=ticks, ticktext=texts)
     fig.update_xaxes(range=[log10(0.75 * ticks[0]), log10(1.1 * steps)])
-    fig.update_yaxes(title="error, answering zero = 1", dtick=None, tickvals=[1, 0.5, 0.2, 0.1, 0.05])
+    error = {"type": "log", "title": "error, answering zero = 1", "tickvals": [1, 0.5, 0.2, 0.1, 0.05]}
+    comparison_figures.finished(fig, [d] * len(fig.data), **error)
     return fig.update_layout(height=400, margin={"t": 20}, legend={"y": -0.35})
 
 
-PLACE = {"y": 1.0, "yanchor": "bottom", "xanchor": "left", "pad": {"b": 8}, "showactive": True}
-
-
-def menu(name: str, owners: list) -> dict:
-    """A menu of this name that shows the traces of one owner at a time; a number is a dimension d."""
-    buttons = [
-        {
-            "label": f"d = {owner}" if isinstance(owner, int) else owner,
-            "method": "restyle",
-            "args": [{"visible": [one == owner for one in owners]}],
-        }
-        for owner in dict.fromkeys(owners)
-    ]
-    return {"buttons": buttons, "name": name, "x": 0, **PLACE}
-
-
 def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:
-    """With the traces of the first owner shown, menus that can be read in light and dark, and error on a log axis."""
-    if not owners:
-        fig.add_annotation(text="not recorded yet", showarrow=False)
-        menus = ()
-    for trace, owner in zip(fig.data, owners, strict=True):
-        trace.visible = owner == owners[0]
-    look = {"bgcolor": "#F5F7F9", "bordercolor": GREY, "font": {"color": "#1C2733"}}
-    fig.update_yaxes(type="log", title="squared error, last point", exponentformat="power", dtick="D2")
-    fig.update_layout(
-        updatemenus=[m | look for m in menus], height=460, legend={"orientation": "h", "y": -0.25}, margin={"t": 60}
-    )
-    return fig
+    """As all comparisons are, with the error on a log axis."""
+    error = {"type": "log", "title": "squared error, last point", "exponentformat": "power", "dtick": "D2"}
+    return comparison_figures.finished(fig, owners, *menus, **error)

@@ -8,6 +8,7 @@ from .bilinear_form import BilinearForm
 from .btt_steps import BTTSteps
 from .cache_rings import CacheRings
 from .face import MIME, Explorable, module_text
+from .fair_budget import FairBudget
 from .family_morph import FamilyMorph
 from .head_browser import HeadBrowser
 from .matrix_zoo import MatrixZoo
@@ -32,6 +33,7 @@ FACES = (
     ThreeFloors,
     CacheRings,
     WhatToBuy,
+    FairBudget,
     HeadBrowser,
 )
 
@@ -42,6 +44,7 @@ __all__ = [
     "BilinearForm",
     "CacheRings",
     "Explorable",
+    "FairBudget",
     "FamilyMorph",
     "HeadBrowser",
     "MatrixZoo",

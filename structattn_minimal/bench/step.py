@@ -1,0 +1,107 @@
+"""How long a step of training takes: a language model of the same width and length for each way to attend.
+
+From characters on the device to new weights, by the loop and the presets of `experiments`: on a GPU compiled, in
+bfloat16, and one CUDA graph. Each time is the median of several measurements after a warm-up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from ..experiments import text_task
+from ..experiments.alphabet import VOCAB_SIZE
+from ..experiments.comparison import release, set_precision
+from ..experiments.mup import rate_factors
+from ..experiments.presets import LM_256, READERS
+from ..experiments.training import Population, Training
+
+METHODS = ("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
+SHAPES = {"cuda": ((1024, 64), (8192, 8)), "cpu": ((256, 4), (1024, 1))}  # T, and sequences of so many characters
+MODEL = {"cuda": {"width": 512, "layers": 6}, "cpu": {"width": 128, "layers": 2}}
+
+
+def measure_all(
+    shapes: Sequence[tuple[int, int]] | None = None,
+    methods: Sequence[str] = METHODS,
+    *,
+    width: int | None = None,
+    layers: int | None = None,
+    repeats: int = 5,
+    steps: int = 10,
+    device: str | None = None,
+) -> dict:
+    """The record: `setting`, and in `cases` under "T1024_B64" and so on a `measure` for each method.
+
+    `repeats` measurements of `steps` steps each. `device`: the GPU if there is one, else the CPU. Defaults of `shapes`,
+    `width` and `layers`: SHAPES and MODEL of the device.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    shapes, model = shapes or SHAPES[device.type], MODEL[device.type]
+    model = {"width": width or model["width"], "layers": layers or model["layers"]}
+    how = {"repeats": repeats, "steps": steps}
+    precision = LM_256.precision if device.type == "cuda" else "float32"
+    set_precision(precision, device)
+    cases = {}
+    for seq_len, batch in shapes:
+        rows = cases[f"T{seq_len}_B{batch}"] = {}
+        for method in methods:
+            rows[method] = measure(method, seq_len=seq_len, batch=batch, device=device, **model, **how)
+    return {"setting": model | how | {"device": device.type, "precision": precision}, "cases": cases}
+
+
+def measure(
+    method: str, *, seq_len: int, batch: int, width: int, layers: int, repeats: int, steps: int, device: torch.device
+) -> dict:
+    """Of one step: `ms`, its `lowest` and `highest`, `peak_gb` on a GPU, and how it was taken."""
+    preset = replace(LM_256, context=seq_len, batch=batch, layers=layers)
+    model = text_task.model(text_task.config(preset, method, width), seed=0)
+    factors = rate_factors(model, preset.base_width)
+    gpu = device.type == "cuda"
+    population = Population([model], [1e-3], factors, device=device, bf16=gpu)
+    text = torch.randint(VOCAB_SIZE, (1, batch, seq_len + 1), device=device)
+    pair = text[..., :-1].contiguous(), text[..., 1:].contiguous()
+    # Always the same text: to draw it is the same work for all methods.
+    schedule = [1.0] * (2 * Training.warm_up + steps * (repeats + 1))
+    training = Training(population, [0], lambda seeds, step: pair, text_task.losses, schedule, fast=gpu)
+    if gpu:
+        torch.compiler.reset()
+        torch.cuda.reset_peak_memory_stats(device)
+    training.advance(2 * Training.warm_up)
+    times = [seconds(training, steps) for _ in range(repeats + 1)][1:]
+    row = {"label": READERS[method].label, "ms": round(1e3 * median(times), 4)}
+    row |= {"lowest": round(1e3 * min(times), 4), "highest": round(1e3 * max(times), 4)}
+    row |= {"peak_gb": round(torch.cuda.max_memory_allocated(device) / 1e9, 3)} if gpu else {}
+    row |= {"step": training.how, "notes": training.notes}
+    release(training)
+    return row
+
+
+def seconds(training: Training, steps: int) -> float:
+    """Of one step, from `steps` in a row."""
+
+    def wait():
+        if training.population.theta.is_cuda:
+            torch.cuda.synchronize()
+
+    wait()
+    start = perf_counter()
+    training.advance(steps)
+    wait()
+    return (perf_counter() - start) / steps
+
+
+def print_table(results: dict) -> None:
+    """What `measure_all` found, each time with its ratio to standard attention's."""
+    setting = results["setting"]
+    print(f"{setting['layers']} layers, width {setting['width']}, {setting['precision']}, {setting['device']}")
+    for name, rows in results["cases"].items():
+        base = rows.get("standard")
+        for row in rows.values():
+            ratio = f"{row['ms'] / base['ms']:6.2f}x" if base else ""
+            memory = f"{row['peak_gb']:8.2f} GB" if "peak_gb" in row else ""
+            print(f"{name:>12} {row['label']:>32} {row['ms']:10.3f} ms {ratio}{memory}  {row['step']}")
+            for note in row["notes"]:
+                print(f"{'':12} {note}")

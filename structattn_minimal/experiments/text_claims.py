@@ -1,0 +1,257 @@
+"""What records of language models say: tables, power laws, seams, and verdicts, computed and not typed.
+
+A record is that of a comparison (`comparison.collect`): lm_256, lm_384, ... A method may have been trained again for
+another number of steps, in a record of its own such as lm_256_more: two models are compared at equal budgets only if
+neither was cut short on its way, since a learning rate that has not come down yet flatters nobody.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, isfinite, log
+
+from .presets import READERS
+from .records import read_record
+from .text_task import METRIC
+from .verdicts import Verdict, apart, existing, finished_runs
+
+NAMES = ("256", "384", "512", "768")
+MORE = tuple(f"{name}_more" for name in NAMES)  # standard attention, with as many steps as MLR attention's time buys
+LONG = ("512_long",)
+MLR = ("mlr", "mlr_wide")  # the two lists of ranks that are tried at every width
+TOLERANCE = 0.02  # budgets that differ by less are equal: seconds a step vary as much from run to run
+CURRENCIES = {
+    "characters_a_model": "characters",
+    "training_macs_a_model": "training MACs",
+    "seconds_a_model": "GPU-seconds",
+}
+
+
+def recorded(names: Iterable[str] = NAMES + MORE) -> dict[str, dict]:
+    """Those of the records lm_256, lm_384, ... that come with the book, by what follows "lm_"."""
+    return existing(lambda name: read_record(f"lm_{name}"), names)
+
+
+def missing(records: dict[str, dict], names: Iterable[str] = NAMES) -> list[str]:
+    """The records that are not there, and the runs that those which are there lack."""
+    absent = [f"lm_{name}: not recorded yet" for name in names if name not in records]
+    return absent + [f"lm_{name}: no {', '.join(r['missing'])}" for name, r in records.items() if r["missing"]]
+
+
+def runs_of(records: dict[str, dict], method: str) -> list[dict]:
+    """The finished runs of a method in all records, cheap ones first."""
+    found = [run for record in records.values() for run in finished_runs(record, method, METRIC).values()]
+    return sorted(found, key=lambda run: (run["width"], run["characters_a_model"]))
+
+
+def at_width(records: dict[str, dict], method: str, width: int) -> list[dict]:
+    return [run for run in runs_of(records, method) if run["width"] == width]
+
+
+def methods_of(records: dict[str, dict]) -> list[str]:
+    """Those with a finished run, in the order of `READERS`."""
+    return [method for method in READERS if runs_of(records, method)]
+
+
+def widths_of(records: dict[str, dict]) -> list[int]:
+    return sorted({run["width"] for method in READERS for run in runs_of(records, method)})
+
+
+def spread(run: dict) -> str:
+    """Mean loss and, in brackets, its range over seeds."""
+    if len(whole(run)) == 1:
+        return f"{run[METRIC]:.4g} (one seed)"
+    return f"{run[METRIC]:.4g} ({run['lowest']:.4g} to {run['highest']:.4g})"
+
+
+def moved_by(record: dict) -> tuple[dict[str, float], dict[str, float]]:
+    """What the choice of a rate is worth and what that of a method is, in the short trainings of the sweep.
+
+    By method, of a record with one width: how far the losses of its rates lie apart, and the best of them. Methods of
+    which fewer than two rates were finished are left out; a rate that diverged counts for nothing.
+    """
+    spans, best = {}, {}
+    for run in record["runs"].values():
+        losses = [model[METRIC] for model in run.get("swept", []) if model[METRIC] is not None]
+        if len(losses) > 1:
+            spans[run["method"]], best[run["method"]] = max(losses) - min(losses), min(losses)
+    return spans, best
+
+
+# Verdicts
+
+
+def verdicts(records: dict[str, dict]) -> list[Verdict]:
+    """MLR attention against standard attention at each width, for each list of ranks, in each currency."""
+    return [
+        below_standard(records, method, width, currency)
+        for currency in CURRENCIES
+        for method in MLR
+        for width in widths_of(records)
+    ]
+
+
+def below_standard(records: dict[str, dict], method: str, width: int, currency: str) -> Verdict:
+    """Whether `method` has the lower loss at an equal budget, by more than the spread over seeds.
+
+    That it has is settled by a run that is no dearer than a standard one and better than it, every seed than every
+    seed. That it has not, by a standard run that is no dearer and has as low a mean, or is not beaten beyond the
+    spread at the same price. Where neither was run, the verdict says for how many steps standard attention should be.
+    """
+    claim = f"{READERS[method].label}, below standard attention at D = {width} and equal {CURRENCIES[currency]}"
+    own, standard = at_width(records, method, width), at_width(records, "standard", width)
+    if not own or not standard:
+        return Verdict(claim, None, "not both were run")
+    for mine in own:
+        for its in standard:
+            said = f"{spread(mine)} for {mine[currency]:.4g} {CURRENCIES[currency]}; "
+            said += f"standard {spread(its)} for {its[currency]:.4g}"
+            if mine[currency] <= its[currency] * (1 + TOLERANCE) and apart(mine, its):
+                return Verdict(claim, True, said)
+            if its[currency] <= mine[currency] * (1 + TOLERANCE) and not apart(mine, its):
+                return Verdict(claim, False, said)
+    steps = fair_steps(own[0], standard[0], currency)
+    return Verdict(claim, None, f"{said}. Standard attention has to be trained for {steps:,} steps to tell")
+
+
+def fair_steps(run: dict, other: dict, currency: str) -> int:
+    """For how many steps `other` can be trained for what `run` cost."""
+    steps = other["characters_a_model"] // other["characters_a_step"]
+    return round(steps * run[currency] / other[currency])
+
+
+# Power laws
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """loss = scale * cost^-exponent, and a 95 % interval of the exponent: (low, high), None with two points only."""
+
+    scale: float
+    exponent: float
+    interval: tuple[float, float] | None
+
+    def __call__(self, cost: float) -> float:
+        return self.scale * cost**-self.exponent
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.exponent:.4f} (two points: no interval)"
+        return f"{self.exponent:.4f} ({self.interval[0]:.4f} to {self.interval[1]:.4f})"
+
+
+def power_law(costs: list[float], losses: list[float]) -> PowerLaw | None:
+    """A straight line in logarithms, by least squares; None for fewer than two different costs.
+
+    The interval reaches as many standard errors to each side as Student's distribution with n - 2 degrees of freedom
+    asks for. It knows of scatter about a straight line, and of nothing else that may be wrong.
+    Raises `ValueError` if a cost or a loss is not positive and finite.
+    """
+    if bad := [number for number in (*costs, *losses) if not (isfinite(number) and number > 0)]:
+        raise ValueError(f"costs and losses must be positive and finite, got {bad[0]}")
+    if len(set(costs)) < 2:
+        return None
+    x, y, n = [log(cost) for cost in costs], [log(loss) for loss in losses], len(costs)
+    middle_x, middle_y = sum(x) / n, sum(y) / n
+    square = sum((one - middle_x) ** 2 for one in x)
+    slope = sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True)) / square
+    rest = sum((b - middle_y - slope * (a - middle_x)) ** 2 for a, b in zip(x, y, strict=True))
+    interval = None
+    if n > 2:
+        from scipy.stats import t
+
+        reach = float(t.ppf(0.975, n - 2)) * (rest / (n - 2) / square) ** 0.5
+        interval = -slope - reach, -slope + reach
+    return PowerLaw(exp(middle_y - slope * middle_x), -slope, interval)
+
+
+def scaling(records: dict[str, dict], method: str, currency: str) -> PowerLaw | None:
+    """Mean loss against cost over the widths: one run a width, the shortest, so that steps are the same for all."""
+    first = {run["width"]: run for run in reversed(runs_of(records, method))}
+    return power_law([run[currency] for run in first.values()], [run[METRIC] for run in first.values()])
+
+
+# Where the loss is
+
+
+def by_position(run: dict) -> tuple[list[str], list[float]]:
+    """Names of the stretches of the context, and the loss in each, a mean over seeds."""
+    return over_seeds([model["by_position"] for model in whole(run)])
+
+
+def by_seam(run: dict, block: int) -> tuple[list[str], list[float]]:
+    """Names of the stretches of a block, and the loss in each, a mean over seeds. `KeyError` for other blocks."""
+    return over_seeds([seams(model)[block] for model in whole(run)])
+
+
+def blocks_of(run: dict) -> list[int]:
+    return list(seams(whole(run)[0]))
+
+
+def seams(model: dict) -> dict[int, dict]:
+    return {one["block"]: one for one in model["by_seam"]}
+
+
+def whole(run: dict) -> list[dict]:
+    """The seeds that did not diverge."""
+    return [model for model in run["by_seed"] if model[METRIC] is not None]
+
+
+def over_seeds(places: list[dict]) -> tuple[list[str], list[float]]:
+    ends = places[0]["up_to"]
+    names = [
+        str(end) if end - start == 1 else f"{start + 1}-{end}" for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    return names, [sum(column) / len(column) for column in zip(*(place["loss"] for place in places), strict=True)]
+
+
+def seam_costs(run: dict, control: dict, block: int) -> list[float]:
+    """By seed of `run`, what the first character after a seam costs it more than it costs `control`.
+
+    Both are measured against the rest of their blocks, from the second half on, where a seam is far behind: a
+    difference of differences, over the same windows of text. `control` enters as the mean of its seeds.
+    """
+
+    def excess(loss: list[float]) -> float:
+        return loss[0] - loss[-1]
+
+    expected = excess(by_seam(control, block)[1])
+    return [excess(seams(model)[block]["loss"]) - expected for model in whole(run)]
+
+
+def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) -> Verdict:
+    """Whether the first character of a block costs `method` more than it costs standard attention, for every seed."""
+    own, standard = at_width(records, method, width), at_width(records, "standard", width)
+    claim = f"{READERS[method].label}, D = {width}: a seam every {block} characters costs something"
+    if not own or not standard:
+        return Verdict(claim, None, "not both were run")
+    costs, noise = seam_costs(own[0], standard[0], block), seam_costs(standard[0], standard[0], block)
+    said = f"{sum(costs) / len(costs):+.4f} nats at the first character ({min(costs):+.4f} to {max(costs):+.4f});"
+    if len(noise) == 1:
+        return Verdict(claim, None, f"{said} one seed of standard attention does not say how much chance there is")
+    said += f" seeds of standard attention differ by {max(noise) - min(noise):.4f}"
+    return Verdict(claim, min(costs) > max(noise), said)
+
+
+# One thing changed
+
+
+PAIRS = (
+    ("mlr", "mlr_gain", "gain 8 in place of 1, the authors' ranks"),
+    ("mlr_wide_soft", "mlr_wide", "gain 8 in place of 1, three wide levels"),
+    ("mlr_wide_sum", "mlr_wide", "scores divided by the shared levels"),
+    ("mlr_gain", "mlr_wide", "three wide levels in place of the authors' ranks, gain 8"),
+    ("mlr", "mlr_wide_soft", "three wide levels in place of the authors' ranks, gain 1"),
+)
+
+
+def ablations(records: dict[str, dict], width: int) -> list[Verdict]:
+    """Pairs of MLR models that differ in one choice; whether the second is better, beyond the spread over seeds."""
+    said = []
+    for before, after, change in PAIRS:
+        a, b = (at_width(records, method, width) for method in (before, after))
+        if not a or not b:
+            said.append(Verdict(f"It helps: {change}", None, "not both were run"))
+            continue
+        decided = True if apart(b[0], a[0]) else False if apart(a[0], b[0]) else None
+        said.append(Verdict(f"It helps: {change}", decided, f"{spread(a[0])} becomes {spread(b[0])}"))
+    return said

@@ -1,0 +1,226 @@
+"""What chapter 12 says of records: each verdict can come out in every way, and fits and seams are what they say."""
+
+import pytest
+import torch
+from scipy.stats import linregress
+
+from exercises.ch12 import solutions
+from structattn_minimal.experiments import text_claims as claims
+from structattn_minimal.experiments import text_task
+from structattn_minimal.experiments.presets import READERS
+
+
+def model(loss, seam=0.0):
+    """With a loss that is higher by `seam` at the first place of a block; None: it diverged."""
+    if loss is None:
+        return {"held_out_loss": None}
+    at_seam = {"block": 4, "up_to": [1, 2, 4], "loss": [loss + seam, loss, loss]}
+    return {
+        "held_out_loss": loss,
+        "by_position": {"up_to": [1, 2, 4, 8], "loss": [3.0, 2.0, 1.5, loss]},
+        "by_seam": [at_seam],
+    }
+
+
+def run(method, width=256, losses=(1.3, 1.31), steps=100, seconds_a_step=1.0, macs=10, seam=0.0):
+    return {
+        "method": method,
+        "width": width,
+        "held_out_loss": sum(losses) / len(losses),
+        "lowest": min(losses),
+        "highest": max(losses),
+        "by_seed": [model(loss, seam) for loss in losses],
+        "characters_a_step": 64,
+        "characters_a_model": 64 * steps,
+        "training_macs_a_model": 64 * steps * 3 * macs,
+        "seconds_a_model": seconds_a_step * steps,
+    }
+
+
+def records(*runs, more=()):
+    def record(runs):
+        return {"runs": {f"{one['method']}_D{one['width']}": one for one in runs}, "missing": []}
+
+    return {"256": record(runs)} | ({"256_more": record(more)} if more else {})
+
+
+SLOW = {"seconds_a_step": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("mlr", "more", "holds"),
+    [
+        (run("mlr", losses=(1.2, 1.22)), (), True),  # as fast, and better
+        (run("mlr", losses=(1.2, 1.305)), (), False),  # better in the mean, within the spread
+        (run("mlr", losses=(1.4, 1.5)), (), False),
+        (run("mlr", losses=(1.2, 1.22), **SLOW), (), None),  # standard attention had less time
+        (run("mlr", losses=(1.4, 1.5), **SLOW), (), False),  # and needed no more
+        (run("mlr", losses=(1.2, 1.22), **SLOW), (run("standard", losses=(1.25, 1.26), steps=150),), True),
+        (run("mlr", losses=(1.2, 1.22), **SLOW), (run("standard", losses=(1.19, 1.26), steps=150),), False),
+        (run("mlr", losses=(1.2, 1.22), **SLOW), (run("standard", losses=(1.19, 1.20), steps=300),), None),
+        (run("mlr", losses=(1.2, 1.22), seconds_a_step=1.01), (), True),  # equal but for noise of the clock
+    ],
+)
+def test_below_standard_at_equal_seconds(mlr, more, holds):
+    found = claims.below_standard(records(run("standard"), mlr, more=more), "mlr", 256, "seconds_a_model")
+    assert found.holds is holds
+
+
+def test_an_undecided_verdict_says_what_to_run():
+    slow = run("mlr", losses=(1.2, 1.22), **SLOW)
+    found = claims.below_standard(records(run("standard"), slow), "mlr", 256, "seconds_a_model")
+    assert "trained for 150 steps" in str(found)
+    methods = {
+        "standard": {"seconds_a_step": 1.0, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+        "mlr": {"seconds_a_step": 1.5, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+    }
+    assert solutions.fair_steps(methods, "mlr", 100, "seconds")["standard"] == 150  # exercise 12.2
+
+
+def test_currencies_can_disagree():
+    all_ = records(run("standard"), run("mlr", losses=(1.2, 1.22), seconds_a_step=1.5, macs=9))
+    found = {c: claims.below_standard(all_, "mlr", 256, c).holds for c in claims.CURRENCIES}
+    assert found == {"characters_a_model": True, "training_macs_a_model": True, "seconds_a_model": None}
+
+
+def test_what_is_not_there_decides_nothing_and_is_named():
+    assert claims.verdicts({}) == []
+    assert all(v.holds is None for v in claims.verdicts(records(run("standard"))))
+    assert claims.missing({}) == [f"lm_{name}: not recorded yet" for name in claims.NAMES]
+    gap = records(run("standard"))
+    gap["256"]["missing"] = ["mlr_D256"]
+    assert claims.missing(gap)[-1] == "lm_256: no mlr_D256"
+    diverged = run("mlr") | {"held_out_loss": None, "lowest": None, "highest": None}
+    failed = {"method": "mlr_wide", "width": 256, "status": "failed"}
+    assert claims.methods_of(records(run("standard"), diverged, failed)) == ["standard"]
+
+
+def test_runs_are_those_of_all_records_cheap_first():
+    all_ = records(run("standard", 512), run("standard", 256), more=(run("standard", 256, steps=300),))
+    assert [(r["width"], r["characters_a_model"]) for r in claims.runs_of(all_, "standard")] == [
+        (256, 6400),
+        (256, 19200),
+        (512, 6400),
+    ]
+    assert claims.widths_of(all_) == [256, 512]
+
+
+def noisy(n):
+    generator = torch.Generator().manual_seed(n)
+    costs = torch.logspace(12, 16, n, dtype=torch.float64)
+    return costs, 20 * costs**-0.07 * (0.02 * torch.randn(n, generator=generator, dtype=torch.float64)).exp()
+
+
+@pytest.mark.parametrize("n", [3, 4, 9])
+def test_a_power_law_and_its_interval(n):
+    costs, losses = noisy(n)
+    law = claims.power_law(costs.tolist(), losses.tolist())
+    reference = linregress(costs.log(), losses.log())
+    assert law.exponent == pytest.approx(-reference.slope, rel=1e-9)
+    assert law.scale == pytest.approx(float(torch.tensor(reference.intercept).exp()), rel=1e-9)
+    t = {3: 12.7062, 4: 4.30265, 9: 2.36462}[n]  # from a printed table
+    assert (law.exponent, *law.interval) == pytest.approx(solutions.power_law(costs, losses, t), rel=1e-4)
+
+
+def test_a_power_law_without_noise_or_without_points():
+    law = claims.power_law([1e3, 1e4, 1e6], [2 * c**-0.25 for c in (1e3, 1e4, 1e6)])
+    assert (law.scale, law.exponent, *law.interval) == pytest.approx((2, 0.25, 0.25, 0.25))
+    assert law(1e8) == pytest.approx(0.02)
+    assert claims.power_law([1.0, 10.0], [2.0, 1.0]).interval is None
+    assert "no interval" in str(claims.power_law([1.0, 10.0], [2.0, 1.0]))
+    assert claims.power_law([3.0, 3.0], [2.0, 1.0]) is None
+    assert claims.power_law([], []) is None
+    with pytest.raises(ValueError, match="positive and finite, got 0"):
+        claims.power_law([0, 1], [1, 1])
+
+
+def test_scaling_takes_one_run_a_width():
+    all_ = records(
+        *(run("standard", width, (width**-0.5,), macs=width**2) for width in (256, 384, 512)),
+        more=(run("standard", 256, (1e-3,), steps=900),),
+    )
+    assert claims.scaling(all_, "standard", "training_macs_a_model").exponent == pytest.approx(0.25)
+
+
+# Places
+
+
+def test_by_seam_is_what_exercise_12_3_computes():
+    row = torch.rand(64, dtype=torch.float64)
+    found = text_task.by_seam(row)
+    assert [one["block"] for one in found] == [32, 16, 8]
+    for one in found:
+        after = solutions.loss_after_seam(row[None], one["block"])
+        starts = [0, *one["up_to"]]
+        want = [after[a:b].mean().item() for a, b in zip(starts, one["up_to"], strict=False)]
+        assert one["loss"] == pytest.approx(want, rel=1e-12)
+        assert one["up_to"][-1] == one["block"]
+
+
+def test_by_seam_leaves_out_the_first_block_and_blocks_that_do_not_divide():
+    row = torch.zeros(48, dtype=torch.float64)
+    row[24] = 1.0
+    assert [one["block"] for one in text_task.by_seam(row)] == [24, 12]
+    assert text_task.by_seam(row)[0]["loss"][0] == 1.0
+    assert text_task.by_seam(row)[1]["loss"][0] == pytest.approx(1 / 3)  # 12, 24 and 36
+    row[0] = 100.0
+    assert text_task.by_seam(row)[0]["loss"][0] == 1.0
+
+
+def test_places_in_words_and_means_over_seeds():
+    names, loss = claims.by_position(run("mlr", losses=(1.0, 2.0)))
+    assert names == ["1", "2", "3-4", "5-8"]
+    assert loss == pytest.approx([3.0, 2.0, 1.5, 1.5])
+    assert claims.blocks_of(run("mlr")) == [4]
+
+
+@pytest.mark.parametrize(("seam", "holds"), [(0.1, True), (0.0, False), (-0.1, False)])
+def test_a_seam_is_judged_against_standard_attention_at_the_same_places(seam, holds):
+    all_ = records(run("standard", seam=0.05), run("mlr", losses=(1.2, 1.4), seam=0.05 + seam))
+    assert claims.seam_costs(all_["256"]["runs"]["mlr_D256"], all_["256"]["runs"]["standard_D256"], 4) == pytest.approx(
+        [seam, seam]
+    )
+    found = claims.seam_verdict(all_, "mlr", 256, 4)
+    assert found.holds is holds
+    assert f"{seam:+.4f}" in found.evidence or seam == 0
+
+
+def test_a_seam_is_not_judged_by_one_seed_of_standard_attention():
+    found = claims.seam_verdict(records(run("standard", losses=(1.3,)), run("mlr", seam=0.1)), "mlr", 256, 4)
+    assert found.holds is None
+    assert "one seed" in found.evidence
+
+
+def test_one_seed_is_said_to_be_one():
+    assert claims.spread(run("mlr", losses=(1.2, 1.22))) == "1.21 (1.2 to 1.22)"
+    one = run("mlr", losses=(1.2,))
+    one["by_seed"].append(model(None))  # a second seed, which diverged
+    assert claims.spread(one) == "1.2 (one seed)"
+    verdict = claims.below_standard(records(one, run("standard")), "mlr", 256, "characters_a_model")
+    assert "1.2 (one seed)" in verdict.evidence
+
+
+def test_ablations_are_decided_beyond_the_spread():
+    all_ = records(
+        run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.2, 1.29)), run("mlr_wide", losses=(1.2, 1.21))
+    )
+    holds = [verdict.holds for verdict in claims.ablations(all_, 256)]
+    assert holds == [True, None, None, None, None]
+    assert {name for a, b, _ in claims.PAIRS for name in (a, b)} <= READERS.keys()
+    worse = records(run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.5, 1.6)))
+    assert claims.ablations(worse, 256)[0].holds is False
+
+
+def test_what_a_rate_and_a_method_are_worth():
+    def swept(*losses):
+        return [{"held_out_loss": loss} for loss in losses]
+
+    all_ = records(
+        run("standard") | {"swept": swept(1.5, 1.3, None)},
+        run("mlr") | {"swept": swept(1.25, 1.65)},
+        run("swa") | {"swept": []},
+        {"method": "gswa", "width": 256, "status": "failed"},
+    )
+    spans, best = claims.moved_by(all_["256"])
+    assert spans == pytest.approx({"standard": 0.2, "mlr": 0.4})
+    assert best == {"standard": 1.3, "mlr": 1.25}
