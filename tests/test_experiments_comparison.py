@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -178,6 +179,49 @@ def test_results_and_checkpoints_of_another_setting_are_refused(finished, tmp_pa
         run_all(MICRO, tmp_path, only="btt_D16", resume=True)
 
 
+def rewritten(path, change):
+    found = json.loads(path.read_text())
+    change(found["setting"])
+    path.write_text(json.dumps(found))
+
+
+def test_results_older_than_a_field_had_its_default(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    shutil.copytree(finished, folder)
+    for run in comparison.runs(MICRO, folder):
+        rewritten(run.results, lambda setting: setting.pop("power"))
+    monkeypatch.setattr(comparison, "execute", None)  # nothing is run again
+    assert run_all(MICRO, folder, resume=True) == (True, "")
+    record = comparison.collect(MICRO, "icl-micro", folder, tmp_path / "record.json", "python -m x")
+    assert record["setting"]["power"] == 1.0
+    with pytest.raises(ValueError, match=r"is of another setting, power = 1\.0 and not 2\.0: name its preset"):
+        run_all(replace(MICRO, power=2.0), folder, resume=True)
+    rewritten(folder / "btt_D8.json", lambda setting: setting.update(power=2.0))  # one that names it means it
+    with pytest.raises(ValueError, match=r"btt_D8\.json is of another setting, power = 2\.0 and not 1\.0"):
+        run_all(MICRO, folder, resume=True)
+    rewritten(folder / "btt_D8.json", lambda setting: (setting.update(power=1.0), setting.pop("batch")))
+    with pytest.raises(ValueError, match=r"btt_D8\.json is of another setting, batch = None and not 8"):
+        run_all(MICRO, folder, resume=True)  # what has no default has to be there
+
+
+def test_checkpoints_older_than_a_field_had_its_default(tmp_path, finished, monkeypatch):
+    run_all(MICRO, tmp_path, only="btt_D8", until=perf_counter() + 0.05)
+    load = comparison.load_checkpoint
+
+    def older(path):
+        tensors, words, damaged = load(path)
+        del words["setting"]["power"]
+        return tensors, words, damaged
+
+    monkeypatch.setattr(comparison, "load_checkpoint", older)
+    with pytest.raises(ValueError, match=r"btt_D8\.safetensors is of another setting, power = 1\.0 and not 2\.0"):
+        run_all(replace(MICRO, power=2.0), tmp_path, only="btt_D8", resume=True)
+    assert run_all(MICRO, tmp_path, only="btt_D8", resume=True)[0]
+    assert results(tmp_path) == results(finished) | {
+        key: results(tmp_path)[key] for key in results(finished) if "seconds" in key or key == "commit"
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -288,6 +332,15 @@ def test_fresh_prompts_are_no_training_prompts_and_the_same_for_all():
     assert regression_task.FRESH_SEED not in (*MICRO.seeds, MICRO.sweep_seed)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_training_prompts_follow_the_curriculum_of_their_setting(power):
+    preset = replace(MICRO, d=4, steps=50, batch=2, curriculum=0.8, power=power)
+    seeds, draw = torch.tensor([0]), regression_task.draw(preset, preset.steps, torch.device("cpu"))
+    seen = [draw(seeds, torch.tensor([step]))[0][0, :, 0::2].ne(0).any(0).any(0).sum().item() for step in range(50)]
+    assert seen == [regression.active_dimensions(step, 50, 4, 0.8, power) for step in range(50)]
+    assert seen.index(2) == {1.0: 10, 2.0: 20}[power]
+
+
 def test_ridge_is_what_minimises_the_penalised_error_and_least_squares_without():
     x, y = regression.sample_prompts(20, pairs=9, d=4, generator=torch.Generator().manual_seed(0))
     y = y + 0.3 * torch.randn(20, 9)
@@ -319,6 +372,18 @@ def test_two_processes_train_as_one_with_the_same_batch(tmp_path, finished):
         for two, one in zip(results(tmp_path)[stage], results(finished)[stage], strict=True):
             assert two["curve"]["loss"] == pytest.approx(one["curve"]["loss"], rel=1e-3)
             assert two["last"] == pytest.approx(one["last"], rel=1e-3)
+
+
+def test_larger_dimensions_begin_slowly_and_what_is_recorded_stays_as_it_was():
+    slow = {name: (preset.curriculum, preset.power) for name, preset in COMPARISONS.items() if preset.power != 1}
+    assert slow == {"icl-32": (0.4, 2.0), "icl-64": (0.4, 2.0)}
+    recorded = records.read_record("icl_16")["setting"]
+    run = comparison.Run(COMPARISONS["icl-16"], "btt", 32, Path())
+    run.check(recorded, Path("icl_16.json"))
+    with pytest.raises(ValueError, match=r"batch = 64 and not 128, curriculum = 0\.2 .*, power = 1\.0 and not 2\.0"):
+        replace(run, preset=COMPARISONS["icl-32"]).check(
+            records.read_record("icl_32_first")["setting"], Path("icl_32_first")
+        )
 
 
 def test_two_shards_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):

@@ -67,6 +67,44 @@ def test_curriculum_grows_from_one_dimension_to_all_and_leaks_nothing():
         torch.testing.assert_close(answers[:, -1], y[:, -1], atol=2e-2, rtol=2e-2)
 
 
+def check_curriculum(active_dimensions, steps=1000, share=0.4):
+    for d in (1, 5, 32):
+        grown = {
+            power: [active_dimensions(step, steps, d, share, power) for step in range(steps)] for power in (1, 1.5, 2)
+        }
+        for power, active in grown.items():
+            assert active == sorted(active)
+            assert set(active) == set(range(1, d + 1))  # none is left out
+            assert all(active_dimensions(step, steps, d, share, power) == d for step in (int(share * steps), steps))
+            for a in range(1, d):  # when (step / (share * steps)) ** power = a / d, the next one joins
+                assert active.index(a + 1) == pytest.approx((a / d) ** (1 / power) * share * steps, abs=1.001)
+        assert grown[1] == [active_dimensions(step, steps, d, share) for step in range(steps)]
+        assert grown[1] == [min(d, 1 + int(step / (share * steps) * d)) for step in range(steps)]
+        assert all(slow <= even for slow, even in zip(grown[2], grown[1], strict=True))
+        if d > 1:
+            few = [sum(a <= max(1, d // 8) for a in grown[power]) for power in (1, 1.5, 2)]
+            assert few[0] < few[1] < few[2]  # over 1, few dimensions stay for longer
+
+
+def test_a_curriculum_of_higher_power_begins_slowly_and_ends_in_time():
+    check_curriculum(regression.active_dimensions)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda step, steps, d, share, power=1.0: min(d, 1 + int((step / (share * steps) * d) ** power)),
+        lambda step, steps, d, share, power=1.0: min(d, 1 + int((step / (share * steps)) ** (1 / power) * d)),
+        lambda step, steps, d, share, power=1.0: min(d, 1 + int((step / steps) ** power / share * d)),
+        lambda step, steps, d, share, power=1.0: min(d, 1 + int(step / (share * steps) * d)),
+    ],
+    ids=["the power is of d too", "its inverse", "the share comes after it", "none"],
+)
+def test_a_wrong_curriculum_would_be_found(wrong):
+    with pytest.raises(AssertionError):
+        check_curriculum(wrong)
+
+
 def test_least_squares_is_lstsq_and_exact_from_d_pairs_on():
     d = 4
     x, y = (t.double() for t in sample(50, pairs=2 * d, d=d))

@@ -6,6 +6,7 @@ import torch
 from structattn_minimal.experiments import regression_claims as claims
 from structattn_minimal.experiments import regression_task, text
 from structattn_minimal.experiments.presets import COMPARISONS
+from structattn_minimal.experiments.records import read_record
 
 WIDTHS = (32, 64, 128, 256)
 COST = {"standard": 1.0, "standard_1": 1.0, "btt": 1.5, "mlr": 1.2}
@@ -136,3 +137,57 @@ def test_trained_gives_the_models_that_are_there(monkeypatch, tmp_path):
 )
 def test_the_step_from_which_an_error_stays_low(errors, expected):
     assert claims.below_from({"steps": [10, 20, 30, 40], "last": list(errors)}) == expected
+
+
+def trained_as(seed, last, *errors):
+    return {"seed": seed, "last": last, "curve": {"steps": [10, 20, 30], "last": list(errors)}}
+
+
+@pytest.fixture
+def mixed():
+    """Of seed 0 three models that end at 1.03 = zero and one that learns, of seed 1 none that does not learn."""
+    swept = [trained_as(0, 1.03, 1.0, 1.2, 0.9), trained_as(0, 0.5, 1.0, 0.6, 0.45), trained_as(0, None, 1, None, None)]
+    seeds = [trained_as(0, 1.031, 1.5, 1.2, 0.9), trained_as(1, 0.1, 0.8, 0.4, 0.2)]
+    runs = {
+        "btt_D32": {"method": "btt", "swept": swept, "by_seed": seeds},
+        "mlr_D32": {"method": "mlr", "swept": [trained_as(0, 1.02, 1.0, 1.2, 0.9)], "by_seed": []},
+        "mlr_D64": {"method": "mlr", "status": "failed"},
+    }
+    return {"runs": runs}
+
+
+def test_who_learned_nothing_ends_within_two_percent_of_answering_zero(mixed):
+    found = [(run["method"], claims.learned_nothing(model, 1.03)) for run, model in claims.models_of(mixed)]
+    nothing = [True, False, False, True, False]  # one that diverged has not come to rest at zero
+    assert found == [("btt", one) for one in nothing] + [("mlr", True)]
+    ends = {1.0: False, 1.008: False, 1.011: True, 1.049: True, 1.06: False}
+    assert {last: claims.learned_nothing({"last": last}, 1.03) for last in ends} == ends
+
+
+def test_a_relative_curve_is_free_of_what_all_of_a_seed_share(mixed):
+    (_, first), (_, learner), (_, lost), _, (_, alone), _ = claims.models_of(mixed)
+    assert claims.relative_curve(mixed, first, 1.03) == {
+        "steps": [10, 20, 30],
+        "last": [1, 1, 1],
+    }  # the median, no mean
+    assert claims.relative_curve(mixed, learner, 1.03)["last"] == [1, 0.5, 0.5]
+    assert claims.relative_curve(mixed, lost, 1.03)["last"] == [1, None, None]
+    with pytest.raises(ValueError, match="record must hold a model of seed 1 that learned nothing, got none"):
+        claims.relative_curve(mixed, alone, 1.03)
+
+
+def test_a_comparison_that_failed_is_in_no_verdict():
+    """It has a name of its own, so that the record of its dimension can take its place."""
+    failed, records = read_record("icl_32_first"), claims.recorded()
+    assert failed["setting"]["d"] == 32
+    assert failed not in records.values()
+    zero = regression_task.answering_zero(COMPARISONS["icl-32"])
+    nothing = [claims.learned_nothing(model, zero) for _, model in claims.models_of(failed)]
+    assert sum(nothing) > len(nothing) / 2
+
+
+def test_answering_zero_costs_the_mean_square_of_what_is_asked():
+    preset = COMPARISONS["icl-micro"]
+    last = torch.cat([y[:, -1] for _, y in regression_task.fresh_prompts(preset, torch.device("cpu"))])
+    assert regression_task.answering_zero(preset) == pytest.approx(last.square().mean().item(), rel=1e-5)
+    assert regression_task.answering_zero(COMPARISONS["icl-16"]) == pytest.approx(1, abs=0.1)

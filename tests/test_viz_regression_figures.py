@@ -92,6 +92,32 @@ def test_rates_and_curves_by_scorer_and_width(records):
     assert sum(trace.showlegend for trace in visible(fig, menu.buttons[0])) == 4
 
 
+def begun(last, *errors):
+    return {"seed": 0, "rate": 1, "last": last, "curve": {"steps": [100, 200], "last": list(errors)}}
+
+
+def test_beginnings_are_beside_those_that_learned_nothing():
+    """Each model a line, those that learned on top and not faint; a method is named once; ticks say what is in use."""
+    runs = {
+        "btt": {"method": "btt", "width": 32, "swept": [begun(0.2, 0.9, 0.4)], "by_seed": [begun(1.0, 0.9, 0.8)]},
+        "mlr": {"method": "mlr", "width": 32, "swept": [begun(1.01, 0.9, 0.8)], "by_seed": []},
+    }
+    setting = {"d": 8, "steps": 4000, "curriculum": 0.4, "methods": ["btt", "mlr"]}
+    fig = figures.beginnings({"setting": setting, "runs": runs}, 1.0)
+    lines = [trace for trace in fig.data if len(trace.x) == 2 and trace.x[0] == 100]
+    assert [list(trace.y) for trace in lines] == [[1, 1], [1, 1], [1, 0.5]]
+    assert [trace.line.color for trace in lines] == [figures.COLOURS[method] for method in ("btt", "mlr", "btt")]
+    assert lines[0].opacity == lines[1].opacity < lines[2].opacity == 1
+    named = [trace for trace in fig.data if trace.showlegend is not False]
+    learned = (f"{SCORERS['btt'].label} (1 of 2 learn)", f"{SCORERS['mlr'].label} (0 of 1 learn)")
+    assert tuple(trace.name for trace in named) == (*learned, "all 8 in use")
+    assert list(named[2].x) == [1600, 1600]
+    assert list(fig.layout.xaxis.ticktext) == ["100<br>1", "200<br>2", "400<br>3", "800<br>5", "1600<br>8", "4000<br>8"]
+    slow = figures.beginnings({"setting": setting | {"power": 2.0}, "runs": runs}, 1.0)
+    assert list(slow.layout.xaxis.ticktext)[2:4] == ["400<br>1", "800<br>3"]
+    assert fig.layout.updatemenus == ()
+
+
 def test_without_a_record_a_figure_says_so():
     for draw in (figures.error_by_width, figures.error_by_cost):
         fig = draw({})

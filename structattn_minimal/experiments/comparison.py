@@ -7,7 +7,7 @@ can be killed, continued, shared between GPUs, and collected into one record at 
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
@@ -86,8 +86,13 @@ class Run:
         return found if found["status"] == "finished" else None
 
     def check(self, setting: dict, path: Path) -> None:
-        """Refuse to go on with what was begun in another setting."""
-        own = json.loads(json.dumps(self.setting))
+        """Refuse to go on with what was begun in another setting.
+
+        What was begun before a field existed had its default value: that of a new field must change nothing.
+        """
+        defaults = {field.name: field.default for field in fields(self.preset) if field.default is not MISSING}
+        own, defaults = json.loads(json.dumps([self.setting, defaults]))
+        setting = defaults | setting
         if wrong := [name for name in own if setting.get(name) != own[name]]:
             told = ", ".join(f"{name} = {setting.get(name)} and not {own[name]}" for name in wrong)
             raise ValueError(f"{path} is of another setting, {told}: name its preset, or choose another --out")

@@ -134,6 +134,7 @@ class RegressionComparison(Comparison):
     Args:
         d: dimension of the inputs. There are 2d pairs in a prompt, so 4d tokens.
         curriculum: the share of the steps until all d dimensions are in use.
+        power: of the curriculum; over 1, it begins slowly (`regression.active_dimensions`).
         qk_norm: off, since a LayerNorm over the few features of a narrow head, or of one level of MLR, leaves little of
             them: nothing at all of one feature, and of two their order.
         fresh: prompts on which the models are evaluated.
@@ -142,6 +143,7 @@ class RegressionComparison(Comparison):
     d: int
     methods: tuple[str, ...] = tuple(SCORERS)
     curriculum: float = 0.2
+    power: float = 1.0
     rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3, 1.6e-2)
     seeds: tuple[int, ...] = (0, 1, 2, 3)  # as many as rates: one compiled step serves both stages
     qk_norm: bool = False
@@ -191,6 +193,7 @@ class TextComparison(Comparison):
 
 
 ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
+SLOW = replace(ICL_16, steps=8000, curriculum=0.4, power=2.0)  # what is not begun on few dimensions is never learned
 MICRO = RegressionComparison(
     d=2,
     widths=(8, 16),
@@ -206,8 +209,8 @@ MICRO = RegressionComparison(
 COMPARISONS = {
     # the figure: rank r = D / 8 of a standard head reaches d at D = 128, 256, 512
     "icl-16": ICL_16,
-    "icl-32": replace(ICL_16, d=32, widths=(32, 64, 128, 256, 512), steps=8000, batch=64),
-    "icl-64": replace(ICL_16, d=64, widths=(64, 128, 256, 512), steps=8000, batch=64),
+    "icl-32": replace(SLOW, d=32, widths=(32, 64, 128, 256, 512)),
+    "icl-64": replace(SLOW, d=64, widths=(64, 128, 256, 512)),
     # does the best rate stay where it is from width to width?
     "icl-rates": replace(
         ICL_16, widths=(32, 64, 128), steps=3000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()

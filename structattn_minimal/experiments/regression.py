@@ -63,9 +63,12 @@ def counted_prompts(
     return scaled(numbers[:, :, :-1], numbers[:, :, -1, :, None], d if active is None else active)
 
 
-def active_dimensions(step: int, steps: int, d: int, share: float = 0.3) -> int:
-    """The curriculum: 1 dimension at first, one more at a time, all d from the first `share` of the steps on."""
-    return min(d, 1 + int(step / (share * steps) * d))
+def active_dimensions(step: int, steps: int, d: int, share: float = 0.3, power: float = 1.0) -> int:
+    """The curriculum: 1 dimension at first, one more at a time, all d from the first `share` of the steps on.
+
+    power: over 1, few dimensions stay for longer and the last ones follow faster.
+    """
+    return min(d, 1 + int((step / (share * steps)) ** power * d))
 
 
 def predictions(outputs: Float[Tensor, "*batch tokens 1"]) -> Float[Tensor, "*batch pairs"]:

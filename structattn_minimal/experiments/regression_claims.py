@@ -6,6 +6,7 @@ structured scorers, BTT and MLR. The error is the one at the last point. Where i
 """
 
 from collections.abc import Iterable
+from statistics import median
 
 from ..transformer import GPT
 from . import text
@@ -16,6 +17,7 @@ from .verdicts import Verdict, apart, existing, finished_runs
 DIMENSIONS = (16, 32, 64)
 LOW = 0.1  # of 1, the error of answering zero
 STRUCTURED = ("btt", "mlr")
+NOTHING = 0.02  # a model whose error is this close to that of answering zero, as a share of it, has learned nothing
 CURRENCIES = {"training_macs_a_model": "training MACs", "seconds_a_model": "seconds of training"}
 
 
@@ -137,3 +139,34 @@ def below_from(curve: dict, bound: float = 0.5) -> int | None:
         below = error is not None and error < bound  # none where it diverged
         found = (found or step) if below else None
     return found
+
+
+def models_of(record: dict) -> list[tuple[dict, dict]]:
+    """Every model that was trained, in a sweep or for the seeds, each with its run."""
+    return [
+        (run, model)
+        for run in record["runs"].values()
+        for stage in ("swept", "by_seed")
+        for model in run.get(stage, [])
+    ]
+
+
+def learned_nothing(model: dict, zero: float) -> bool:
+    """Whether it ends where it began: at `zero`, the error of answering zero. One that diverged ends nowhere."""
+    return model["last"] is not None and abs(model["last"] / zero - 1) <= NOTHING
+
+
+def relative_curve(record: dict, model: dict, zero: float) -> dict[str, list]:
+    """A model's error at the last point while training, divided by what answering zero costs on the same prompts.
+
+    That is the median of the models of its seed that learned nothing, since all of one seed see the same prompts. So
+    what is left of the noise is the model's own. Raises `ValueError` if each model of this seed learned something.
+    """
+    others = [other for _, other in models_of(record) if other["seed"] == model["seed"]]
+    idle = [other["curve"]["last"] for other in others if learned_nothing(other, zero)]
+    if not idle:
+        raise ValueError(f"record must hold a model of seed {model['seed']} that learned nothing, got none")
+    zeros = [median(errors) for errors in zip(*idle, strict=True)]
+    curve = model["curve"]
+    errors = [None if one is None else round(one / at, 4) for one, at in zip(curve["last"], zeros, strict=True)]
+    return {"steps": curve["steps"], "last": errors}

@@ -47,7 +47,7 @@ def describe(preset: RegressionComparison, method: str, width: int) -> dict:
 
 def draw(preset: RegressionComparison, steps: int, device: torch.device) -> Draw:
     rank, size = distributed.rank(), distributed.size()
-    grown = [active_dimensions(step, steps, preset.d, preset.curriculum) for step in range(steps)]
+    grown = [active_dimensions(step, steps, preset.d, preset.curriculum, preset.power) for step in range(steps)]
     active = torch.tensor(grown, device=device)
 
     def prompts(seeds, step):
@@ -72,6 +72,12 @@ def measure(preset: RegressionComparison, population: Population) -> list[dict]:
     """Of each model the squared error on fresh prompts, at the last point and at each."""
     errors = errors_on(population, fresh_prompts(preset, population.theta.device)).cpu().tolist()
     return [{"last": row[-1], "by_position": row} for row in errors]
+
+
+def answering_zero(preset: RegressionComparison, device: torch.device | str = "cpu") -> float:
+    """What it costs at the last point, on the prompts that the models answer: 1 if there were more of them."""
+    batches = fresh_prompts(preset, torch.device(device))
+    return torch.stack([y[:, -1].square().mean() for _, y in batches]).mean().item()
 
 
 def baselines(preset: RegressionComparison, device: torch.device | str = "cpu") -> dict[str, float]:

@@ -1,10 +1,12 @@
 """The figures of chapter 11, in Plotly, from whatever records of in-context regression there are (by d)."""
 
+from math import log10
+
 import plotly.graph_objects as go
 
 from ..experiments.presets import SCORERS
-from ..experiments.regression import gradient_step_error
-from ..experiments.regression_claims import CURRENCIES, runs_of
+from ..experiments.regression import active_dimensions, gradient_step_error
+from ..experiments.regression_claims import CURRENCIES, learned_nothing, models_of, relative_curve, runs_of
 from . import comparison_figures
 from .comparison_figures import axis_menu, menu
 from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE
@@ -124,6 +126,56 @@ def training_curves(record: dict) -> go.Figure:
                 owners.append(f"D = {width}")
     fig.update_xaxes(title="training step")
     return finished(fig, owners, menu("width", owners))
+
+
+def beginnings(record: dict, zero: float) -> go.Figure:
+    """Every model's error over that of answering zero, while training; those that learned nothing are faint.
+
+    Steps on a logarithmic axis, each tick with the dimensions that are in use there.
+    """
+    fig, setting = go.Figure(), record["setting"]
+    everyone = sorted(models_of(record), key=lambda pair: not learned_nothing(pair[1], zero))  # the others on top
+    for run, model in everyone:
+        method, idle, curve = run["method"], learned_nothing(model, zero), relative_curve(record, model, zero)
+        fig.add_scatter(
+            x=curve["steps"],
+            y=curve["last"],
+            name=SCORERS[method].label,
+            legendgroup=method,
+            showlegend=False,
+            mode="lines",
+            opacity=0.35 if idle else 1,
+            line={"color": COLOURS[method], "width": 1 if idle else 1.6},
+            text=f"D = {run['width']}, rate {model['rate']:g}, seed {model['seed']}",
+            hovertemplate="%{text}<br>step %{x}: %{y:.3g}",
+        )
+    for method in setting["methods"]:  # the names once, and not as faint as some lines
+        learned = [not learned_nothing(model, zero) for run, model in everyone if run["method"] == method]
+        fig.add_scatter(
+            x=[None],
+            y=[None],
+            name=f"{SCORERS[method].label} ({sum(learned)} of {len(learned)} learn)",
+            legendgroup=method,
+            mode="lines",
+            line={"color": COLOURS[method]},
+        )
+    steps, d = setting["steps"], setting["d"]
+    grown = round(setting["curriculum"] * steps)
+    fig.add_scatter(
+        x=[grown] * 2,
+        y=[0.04, 1.2],
+        name=f"all {d} in use",
+        mode="lines",
+        line={"color": GREY, "width": 1, "dash": "dot"},
+    )
+    ticks = [*(grown >> i for i in range(4, -1, -1)), steps]  # a sixteenth, an eighth, ... of the curriculum
+    active = [active_dimensions(t, steps, d, setting["curriculum"], setting.get("power", 1.0)) for t in ticks]
+    texts = [f"{t}<br>{a}" for t, a in zip(ticks, active, strict=True)]
+    fig.update_xaxes(type="log", title="training step, and dimensions in use", tickvals=ticks, ticktext=texts)
+    fig.update_xaxes(range=[log10(0.75 * ticks[0]), log10(1.1 * steps)])
+    error = {"type": "log", "title": "error, answering zero = 1", "tickvals": [1, 0.5, 0.2, 0.1, 0.05]}
+    comparison_figures.finished(fig, [d] * len(fig.data), **error)
+    return fig.update_layout(height=400, margin={"t": 20}, legend={"y": -0.35})
 
 
 def finished(fig: go.Figure, owners: list, *menus: dict) -> go.Figure:
