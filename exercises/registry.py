@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CHAPTERS = tuple(sorted(f"ch{page.name[:2]}" for page in HERE.glob("[0-9][0-9]_*.ipynb")))  # published ones
+CHAPTERS = tuple(sorted(folder.name for folder in HERE.glob("ch[0-9][0-9]")))
 HEADING = re.compile(r"^#+ Exercise (\d+\.\d+) +(.+?)\s*$", re.MULTILINE)
 EFFORT = re.compile(r"Difficulty (\d) of 5, importance (\d) of 5, (\d+) minutes")
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
