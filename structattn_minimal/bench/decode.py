@@ -10,7 +10,6 @@ anchor that shows what the step of this package leaves on the table.
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from time import perf_counter
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -19,6 +18,7 @@ from ..cache import AttentionCache
 from ..costs import attention_cost
 from ..cuda_graph import captured
 from ..transformer import GPT, GPTConfig
+from .clock import in_a_row
 
 RANKS = {
     "standard": None,
@@ -136,21 +136,8 @@ def sdpa_step(cache: AttentionCache, x):
 
 def seconds(step: Callable, repeats: int, steps: int, device: str) -> float:
     """The time of one step: the median of `repeats` measurements of `steps` steps in a row."""
-
-    def wait():
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def once():
-        wait()
-        start = perf_counter()
-        for _ in range(steps):
-            step()
-        wait()
-        return (perf_counter() - start) / steps
-
-    once()
-    return median(once() for _ in range(repeats))
+    in_a_row(step, steps, device)
+    return median(in_a_row(step, steps, device) for _ in range(repeats))
 
 
 def print_table(results: dict) -> None:

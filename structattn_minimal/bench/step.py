@@ -7,7 +7,6 @@ bfloat16, and one CUDA graph. Each time is the median of several measurements af
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
-from time import perf_counter
 
 import torch
 
@@ -17,6 +16,7 @@ from ..experiments.comparison import release, set_precision
 from ..experiments.mup import rate_factors
 from ..experiments.presets import LM_256, READERS
 from ..experiments.training import Population, Training
+from .clock import in_a_row
 
 METHODS = ("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
 SHAPES = {"cuda": ((1024, 64), (8192, 8)), "cpu": ((256, 4), (1024, 1))}  # T, and sequences of so many characters
@@ -81,16 +81,7 @@ def measure(
 
 def seconds(training: Training, steps: int) -> float:
     """Of one step, from `steps` in a row."""
-
-    def wait():
-        if training.population.theta.is_cuda:
-            torch.cuda.synchronize()
-
-    wait()
-    start = perf_counter()
-    training.advance(steps)
-    wait()
-    return (perf_counter() - start) / steps
+    return in_a_row(lambda: training.advance(steps), 1, training.population.theta.device.type) / steps
 
 
 def print_table(results: dict) -> None:

@@ -19,7 +19,7 @@ from ..transformer import GPT
 from . import corpora, text
 from .presets import READERS
 from .records import read_record
-from .regression_claims import existing
+from .verdicts import existing
 
 TEXT = "lm_tiny"  # the record of the text models that chapter 14 opens
 

@@ -100,6 +100,16 @@ const rankControls = (get, set) => {
   return { preset: preset.node, sliders: html("div", { class: "sx-ranks" }, levels.node, ...ranks.map((one) => one.node)), show };
 };
 
+// The parts of what a token costs: a bar of MACs by part, as long as they are of the `most`, and the words for its shades.
+const COST_SHADES = {
+  projections: "var(--accent)", scores: "var(--high)", values: "color-mix(in srgb, var(--high) 45%, var(--ground))",
+  feedForward: "var(--muted)", ends: "var(--text)",
+};
+const costBar = (macs, most) => html("div", { class: "sx-cost-bar" },
+  ...Object.entries(macs).map(([part, number]) => html("span", { style: `inline-size: ${(100 * number) / most}%; background: ${COST_SHADES[part]}` })));
+const costKey = (names) => html("p", { class: "sx-cost-key" },
+  ...Object.entries(names).map(([part, name]) => html("span", {}, html("i", { style: `background: ${COST_SHADES[part]}` }), name)));
+
 const button = (text, act, attributes) => html("button", { type: "button", onclick: act, ...attributes }, text);
 
 // What is shown, in words: at once for the eye, and for the ear when the hand rests.
@@ -230,6 +240,10 @@ const STYLE = `
 .sx button:disabled { opacity: .55; cursor: default; }
 .sx :is(button, input, [tabindex]):focus-visible { outline: 3px solid var(--accent-2) !important; outline-offset: 2px; }
 .sx-words { margin: 0; min-block-size: 8.4em; line-height: 1.4; }
+.sx-cost-bar { display: flex; block-size: .9rem; }
+.sx-cost-bar span { border-inline-end: 1px solid var(--ground); }
+.sx-cost-key { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .88rem; color: var(--muted); margin: 0; }
+.sx-cost-key i { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: .15rem; margin-inline-end: .4em; }
 .sx sub { line-height: 0; }
 .sx-heard { position: absolute; inline-size: 1px; block-size: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .sx .handle { cursor: grab; touch-action: none; outline: none; }

@@ -60,15 +60,7 @@ const STYLE_HERE = `
 .fb-table thead th { color: var(--muted); vertical-align: bottom; }
 .fb-table tr.now :is(th, td) { font-weight: 600; }
 .fb-table td.bar { padding: 0 .3rem .5rem; }
-.fb-bar { display: flex; block-size: .9rem; }
-.fb-bar span { border-inline-end: 1px solid var(--ground); }
-.fb-key { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .88rem; color: var(--muted); margin: 0; }
-.fb-key i { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: .15rem; margin-inline-end: .4em; }
 `;
-const SHADES = {
-  projections: "var(--accent)", scores: "var(--high)", values: "color-mix(in srgb, var(--high) 45%, var(--ground))",
-  feedForward: "var(--muted)", ends: "var(--text)",
-};
 const count = (number) => Math.round(number).toLocaleString("en");
 const percent = (ratio) => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(1)} %`;
 
@@ -110,7 +102,7 @@ export default {
     const body = html("tbody", {});
     const table = html("table", { class: "fb-table" }, caption, html("thead", {}, html("tr", {},
       ...["", "kMACs a character", "million characters", "against standard"].map((name) => html("th", { scope: "col" }, name)))), body);
-    const key = html("p", { class: "fb-key" }, ...Object.entries(PARTS).map(([part, name]) => html("span", {}, html("i", { style: `background: ${SHADES[part]}` }), name)));
+    const key = costKey(PARTS);
     const { node: spoken, say } = words();
 
     const update = () => {
@@ -128,8 +120,7 @@ export default {
           html("tr", { class: one.method === setting.method ? "now" : "" }, html("th", { scope: "row" }, METHODS[one.method]),
             html("td", {}, count(total(Object.values(parts)) / 1e3)), html("td", {}, count(bought / 1e6)),
             html("td", {}, one.method === "standard" ? "" : percent(bought / standard))),
-          html("tr", { "aria-hidden": "true" }, html("td", { class: "bar", colspan: 4 }, html("div", { class: "fb-bar" },
-            ...Object.entries(parts).map(([part, number]) => html("span", { style: `inline-size: ${(100 * number) / most}%; background: ${SHADES[part]}` }))))),
+          html("tr", { "aria-hidden": "true" }, html("td", { class: "bar", colspan: 4 }, costBar(parts, most))),
         ];
       }));
       const name = METHODS[setting.method];

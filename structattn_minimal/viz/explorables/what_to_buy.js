@@ -44,18 +44,9 @@ const STYLE_HERE = `
 .wb-table tbody th { white-space: nowrap; }
 .wb-table thead th { color: var(--muted); vertical-align: bottom; }
 .wb-table tr.now th { font-weight: 600; }
-.wb-table i.dot, .wb-key i { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: 50%; margin-inline-end: .4em; }
-.wb-table td.bar { padding: 0 .3rem .5rem; }
-.wb-bar { display: flex; block-size: .9rem; }
-.wb-bar span { border-inline-end: 1px solid var(--ground); }
-.wb-key { display: flex; flex-wrap: wrap; gap: .1rem .9rem; font-size: .88rem; color: var(--muted); margin: 0; }
-.wb-key i { border-radius: .15rem; }
+.wb-table i.dot, .wb-table td.bar { padding: 0 .3rem .5rem; }
 `;
 const COLOURS = { standard: "var(--accent-2)", btt: "var(--accent)", mlr: "var(--right)" };
-const SHADES = {
-  projections: "var(--accent)", scores: "var(--high)", values: "color-mix(in srgb, var(--high) 45%, var(--ground))",
-  feedForward: "var(--muted)", ends: "var(--text)",
-};
 const count = (number) => number.toLocaleString("en");
 
 
@@ -111,7 +102,7 @@ export default {
     const body = html("tbody", {});
     const table = html("table", { class: "wb-table" }, caption, html("thead", {}, html("tr", {},
       ...["", "rank of a head", "Q and K parameters a layer", "MACs a token"].map((name) => html("th", { scope: "col" }, name)))), body);
-    const key = html("p", { class: "wb-key" }, ...Object.entries(PARTS).map(([part, name]) => html("span", {}, html("i", { style: `background: ${SHADES[part]}` }), name)));
+    const key = costKey(PARTS);
     const { node: spoken, say } = words();
 
     const update = () => {
@@ -132,8 +123,7 @@ export default {
         return [
           html("tr", { class: name === setting.kind ? "now" : "" }, html("th", { scope: "row" }, html("i", { class: "dot", style: `background: ${COLOURS[name]}` }), label),
             html("td", {}, count(rank)), html("td", {}, count(queryKey)), html("td", {}, count(sums[name]))),
-          html("tr", { "aria-hidden": "true" }, html("td", { class: "bar", colspan: 4 }, html("div", { class: "wb-bar" },
-            ...Object.entries(macs).map(([part, number]) => html("span", { style: `inline-size: ${100 * number / most}%; background: ${SHADES[part]}` }))))),
+          html("tr", { "aria-hidden": "true" }, html("td", { class: "bar", colspan: 4 }, costBar(macs, most))),
         ];
       }));
       const { rank, macs } = all[setting.kind];
