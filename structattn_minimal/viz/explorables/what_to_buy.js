@@ -44,7 +44,8 @@ const STYLE_HERE = `
 .wb-table tbody th { white-space: nowrap; }
 .wb-table thead th { color: var(--muted); vertical-align: bottom; }
 .wb-table tr.now th { font-weight: 600; }
-.wb-table i.dot, .wb-table td.bar { padding: 0 .3rem .5rem; }
+.wb-table i.dot { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: 50%; margin-inline-end: .4em; }
+.wb-table td.bar { padding: 0 .3rem .5rem; }
 `;
 const COLOURS = { standard: "var(--accent-2)", btt: "var(--accent)", mlr: "var(--right)" };
 const count = (number) => number.toLocaleString("en");
