@@ -33,12 +33,12 @@ def assert_near_the_definition(tolerance, device, dtype, **environment):
 @needs_triton
 @needs_interpreter
 def test_steps_in_the_interpreter():
-    assert_near_the_definition(1e-6, "cpu", "float32", TRITON_INTERPRET="1")
+    assert_near_the_definition(3e-6, "cpu", "float32", TRITON_INTERPRET="1")
 
 
 @needs_triton
 @needs_gpu
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 1.2e-2), ("float16", 2e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2), ("float16", 3e-3)])
 def test_steps_on_the_gpu(dtype, tolerance):
     assert_near_the_definition(tolerance, "cuda", dtype)
 
