@@ -202,7 +202,10 @@ def moves(page: Page, explorable: Locator, index: int, other: int | None, act) -
 
 
 def at_rest(page: Page, explorable: Locator, index: int) -> None:
-    """Wait until the picture stands still; stop what would play on with the control that began it."""
+    """Pause what plays, and wait until the picture stands still; what moves on is stopped by the control that began it."""
+    playing = explorable.get_by_role("button", name="Pause")  # between two of its steps it looks as if it stood still
+    if playing.count():
+        playing.click(timeout=2000)
     for attempt in range(2):
         for _ in range(20):
             before = explorable.evaluate(PICTURE)

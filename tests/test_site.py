@@ -219,6 +219,17 @@ EXPLORABLE = """<div class="explorable" data-module="x" data-ready="yes" role="g
 LIVE = """const input = document.querySelector("input");
 input.oninput = () => { document.querySelector("text").textContent = input.value; };"""
 MOUSE_ONLY, KEYS_ONLY = LIVE.replace("oninput", "onclick"), LIVE.replace("oninput", "onkeyup")
+PLAYER = """const player = document.createElement("button"), shown = document.querySelector("text");
+player.textContent = "Play";
+document.querySelector(".explorable-body").append(player);
+const step = () => { shown.textContent = +shown.textContent + 1; };
+let clock;
+player.onclick = () => {
+    clock = clock ? clearInterval(clock) : setInterval(step, 450);
+    player.textContent = clock ? "Pause" : "Play";
+    if (clock) ANSWER;
+};"""
+PLAYS, PLAYS_LATE = LIVE + PLAYER.replace("ANSWER", "step()"), LIVE + PLAYER.replace("if (clock) ANSWER;", "")
 UNNAMED = EXPLORABLE.format(LIVE).replace("<label>rank", "<div>").replace("</label>", "</div>")
 
 
@@ -254,6 +265,7 @@ def complaints(browser, tmp_path):
         ("controls", EXPLORABLE.format(""), "nothing by mouse"),
         ("controls", EXPLORABLE.format(MOUSE_ONLY), "nothing by keyboard"),
         ("controls", EXPLORABLE.format(KEYS_ONLY), "nothing by mouse"),
+        ("controls", EXPLORABLE.format(PLAYS_LATE), "Play does nothing by mouse"),
         ("controls", UNNAMED, "no accessible name"),
         ("foreign", '<img src="https://example.org/x.png" alt="x">', "example.org"),
         ("errors", "<script>console.error('broken')</script>", "broken"),
@@ -265,11 +277,12 @@ def test_a_planted_fault_is_noticed(complaints, check, body, expected):
     assert any(expected in complaint for complaint in found), found
 
 
+@pytest.mark.parametrize("script", [LIVE, PLAYS])
 @pytest.mark.parametrize(
     "check", ["mathematics", "figures", "overflow", "accessibility", "foreign", "errors", "controls"]
 )
-def test_a_page_without_fault_passes(complaints, check):
-    assert complaints(check, "<p>good</p>" + EXPLORABLE.format(LIVE)) == []
+def test_a_page_without_fault_passes(complaints, check, script):
+    assert complaints(check, "<p>good</p>" + EXPLORABLE.format(script)) == []
 
 
 def test_a_broken_link_is_noticed(tmp_path):

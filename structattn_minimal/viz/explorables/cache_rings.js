@@ -76,11 +76,13 @@ export default {
     const play = button("Play", () => {
       if (clock) { stop(); return; }
       if (get("arrived") === get("tokens")) set({ arrived: 0 });
-      play.textContent = "Pause";
-      clock = setInterval(() => {
+      const step = () => {
         advance(1);
         if (get("arrived") === get("tokens")) stop();
-      }, 450);
+      };
+      play.textContent = "Pause";
+      clock = setInterval(step, 450);
+      step(); // at once: a press is answered by what it does
     });
     const arrived = slider({ label: "Tokens so far", min: 0, max: 64, step: 1, act: (n) => set({ arrived: n }) });
     const follow = slider({ label: "Token to follow", min: 0, max: 63, step: 1, act: (n) => set({ follow: n }) });
