@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -231,8 +232,6 @@ def test_checkpoints_older_than_a_field_had_its_default(tmp_path, finished, monk
         ),
         (["text", "--preset", "icl-16"], "--preset of text must be one of lm-tiny, lm-256, .*, got icl-16"),
         (["regression", "--preset", "lm-256"], "--preset of regression must be one of .*, got lm-256"),
-        (["regression", "--preset", "icl-micro", "--shard", "2/2"], "--shard must be I/N with 0 <= I < N, got 2/2"),
-        (["regression", "--preset", "icl-micro", "--shard", "half"], "--shard must be I/N"),
         (["regression", "--preset", "icl-tiny"], "--out must name the record of icl-tiny"),
         (["regression", "--preset", "icl-micro", "--device", "cuda"], "sees no GPU here"),
     ],
@@ -246,16 +245,47 @@ def test_a_wrong_word_is_refused_by_name(words, told, capsys):
 
 
 def test_a_part_of_no_name_is_refused(tmp_path):
-    with pytest.raises(
-        SystemExit, match=r"only must be part of the name of a run of this shard, got 'D9': \['standard_1_D8'"
-    ):
+    with pytest.raises(SystemExit, match=r"only must be part of the name of a run, got 'D9': \['standard_1_D8'"):
         command.main(["regression", "--preset", "icl-micro", "--out", str(tmp_path), "--only", "D9"])
 
 
-def test_shards_share_all_runs_out(tmp_path):
-    names = [run.name for run in comparison.runs(COMPARISONS["icl-16"], tmp_path)]
-    assert len(names) == len(set(names)) == 16
-    assert sorted(names[0::2] + names[1::2]) == sorted(names)
+# Several processes at one comparison
+
+
+def test_processes_share_the_runs_out(tmp_path, finished):
+    """Each run is one process's, nobody waits for another, and the record is as if one had run all."""
+    words = ["-m", "structattn_minimal.experiments", "regression", "--preset", "icl-micro", "--out", str(tmp_path)]
+    both = [subprocess.Popen([sys.executable, *words, "--resume"], env=ENVIRONMENT, stdout=-1, text=True) for _ in "ab"]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    names = [run.name for run in comparison.runs(MICRO, tmp_path)]
+    for name in names:
+        assert sum(f"{name}: last-point error" in lines for lines in told) == 1, told
+        assert results(tmp_path, name)["by_seed"] == results(finished, name)["by_seed"]
+    assert json.loads((tmp_path / "record.json").read_text())["runs"].keys() == set(names)
+
+
+def test_the_run_of_another_process_is_left_to_it(tmp_path):
+    with comparison.claimed(comparison.Run(MICRO, "btt", 8, tmp_path)) as ours:
+        assert ours
+        complete, said = run_all(MICRO, tmp_path)
+    assert complete
+    assert "btt_D8 is another process's" in said
+    assert not (tmp_path / "btt_D8.json").exists()
+    assert (tmp_path / "btt_D16.json").exists()
+    assert run_all(MICRO, tmp_path, resume=True)[0]  # the claim is over
+    assert (tmp_path / "btt_D8.json").exists()
+
+
+def test_a_run_that_another_has_finished_meanwhile_is_not_run_again(tmp_path, finished, monkeypatch):
+    @contextmanager
+    def late(run):
+        shutil.copy(finished / run.results.name, run.results)
+        yield True
+
+    monkeypatch.setattr(comparison, "claimed", late)
+    monkeypatch.setattr(comparison, "execute", None)
+    assert run_all(MICRO, tmp_path) == (True, "")
 
 
 # What is recorded
@@ -386,7 +416,7 @@ def test_larger_dimensions_begin_slowly_and_what_is_recorded_stays_as_it_was():
         )
 
 
-def test_two_shards_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):
+def test_two_processes_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):
     path, write_whole, pids = tmp_path / "record.json", records.write_whole, iter((1, 2))
     monkeypatch.setattr(os, "getpid", lambda: next(pids))
 

@@ -1,13 +1,13 @@
 """Run a named experiment and write its record: python -m structattn_minimal.experiments regression --preset NAME
 
 A comparison (icl-16, lm-256 and their like) is many runs. Its folder, --out, holds the files of each; `record.json`
-there is written anew after every call. It can be killed at any time, and goes on with --resume.
+there is written anew after every call. It can be killed at any time, and goes on with --resume. Several processes share
+the runs out: start the same command with --resume and --device cuda:0, cuda:1, ..., and each takes what is free.
 
 What a language model writes: python -m structattn_minimal.experiments generate --from FILE --prompt "..." (and --help)
 """
 
 import argparse
-import re
 import sys
 from dataclasses import replace
 from math import inf
@@ -46,7 +46,6 @@ def parse(words: list[str]) -> argparse.Namespace:
     group.add_argument("--resume", action="store_true", help="go on with what --out holds")
     group.add_argument("--minutes", type=float, default=inf, help="stop, with a checkpoint, after so many")
     group.add_argument("--only", default="", metavar="PART", help="runs whose name contains this, such as btt or D64")
-    group.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th run from the I-th: one of N processes")
     group.add_argument(
         "--no-compile", action="store_true", help="capture the step on a GPU as it is: slower, ready sooner"
     )
@@ -77,10 +76,6 @@ def parse(words: list[str]) -> argparse.Namespace:
             load(args.corpus)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-    shard = re.fullmatch(r"(\d+)/(\d+)", args.shard)
-    if not shard or int(shard[1]) >= int(shard[2]):
-        parser.error(f"--shard must be I/N with 0 <= I < N, got {args.shard}")
-    args.shard = int(shard[1]), int(shard[2])
     return args
 
 
@@ -125,7 +120,6 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
                 until=began + 60 * args.minutes,
                 compile=not args.no_compile,
                 only=args.only,
-                shard=args.shard,
                 say=lambda line: print(line, flush=True),
             )
         if distributed.rank() == 0 and (args.collect or any(folder.glob("*_D*.json"))):

@@ -1,12 +1,14 @@
 """A comparison of scoring functions, run by run: each method at each width, its learning rate swept, then its seeds.
 
 A run has files of its own in the comparison's folder: a checkpoint while it goes on, then its results. So a comparison
-can be killed, continued, shared between GPUs, and collected into one record at any time.
+can be killed, continued, and collected into one record at any time. Several processes may be at it, one for each GPU:
+each takes the next run that no other has.
 """
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from math import inf, isfinite
 from pathlib import Path
@@ -14,6 +16,7 @@ from time import perf_counter
 from types import ModuleType
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..costs import attention_cost
@@ -329,23 +332,22 @@ def run_all(
     every: float = 60.0,
     compile: bool = True,
     only: str = "",
-    shard: tuple[int, int] = (0, 1),
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Run what is not finished, one after the other; whether all is finished.
+    """Run what is not finished and not another process's, one after the other; whether all of it is finished.
 
     A run that fails is recorded, and the next one begins.
 
-    only: of the runs, those whose name contains it. shard: (i, n), each n-th run from the i-th.
+    only: of the runs, those whose name contains it.
     Raises `ValueError` before any work if `folder` holds another comparison, or holds runs and `resume` is not asked;
     `OSError` if nothing more can be saved.
     """
     device, folder = torch.device(device), Path(folder)
     prepare(preset, folder)
-    own = [run for run in runs(preset, folder)[shard[0] :: shard[1]] if only in run.name]
+    own = [run for run in runs(preset, folder) if only in run.name]
     if not own:
         names = [run.name for run in runs(preset, folder)]
-        raise ValueError(f"only must be part of the name of a run of this shard, got {only!r}: {names}")
+        raise ValueError(f"only must be part of the name of a run, got {only!r}: {names}")
     begun = [run for run in own if run.results.exists() or run.checkpoint.exists()]
     if begun and not resume:
         raise ValueError(f"{folder} holds {begun[0].name} already: --resume goes on with it, or choose another --out")
@@ -355,34 +357,67 @@ def run_all(
             continue
         if distributed.agree(int(perf_counter() >= until))[0]:
             return False
-        progress = Progress(say)
-        if device.type == "cuda":
-            torch.compiler.reset()  # it remembers only a few shapes
-        try:
-            results = execute(run, device=device, until=until, every=every, compile=compile, progress=progress)
-        except (OSError, ValueError):  # the disk, or a checkpoint: for the user to mend
-            raise
-        except Exception as error:
-            results = describe(run, device) | {"status": "failed", "error": f"{type(error).__name__}: {error}"[:1000]}
-            say(f"{run.name} failed: {results['error']}")
-        finally:
-            progress.end()
-        if results is None:
-            return False
-        complete = complete and results["status"] == "finished"
-        if distributed.rank() == 0:
-            write_json(run.results, results)
-            if results["status"] == "finished":
-                delete_checkpoint(run.checkpoint)
-                found = f"{run.task.METRIC_IN_WORDS} {results[run.task.METRIC]} at rate {results['best_rate']}"
-                say(
-                    f"{run.name}: {found}; "
-                    f"{results['seconds_a_step']} s a step of {results['models_at_once']} models ({results['step']}), "
-                    f"{results['setup_seconds']} s to set up, {results['wall_seconds']} s in all"
-                )
-                for note in results["notes"]:
-                    say(note)
+        with claimed(run) as ours:
+            if not ours:
+                say(f"{run.name} is another process's")
+                continue
+            if run.finished():  # by another process, since we looked
+                continue
+            results = attempt(run, say=say, device=device, until=until, every=every, compile=compile)
+            if results is None:
+                return False
+            keep(run, results, say)
+            complete = complete and results["status"] == "finished"
     return complete
+
+
+@contextmanager
+def claimed(run: Run) -> Iterator[bool]:
+    """Whether the run is this process's as long as the block lasts. A process that is killed lets go of it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock, ours = FileLock(run.folder / f"{run.name}.lock"), True
+    try:
+        if distributed.rank() == 0:
+            lock.acquire(timeout=0)
+    except Timeout:
+        ours = False
+    try:
+        yield bool(distributed.agree(ours)[0])
+    finally:
+        lock.release()
+
+
+def attempt(run: Run, *, say: Callable[[str], None], device: torch.device, **how) -> dict | None:
+    """`execute`, in whose place an error of the run's own is its result."""
+    progress = Progress(say)
+    if device.type == "cuda":
+        torch.compiler.reset()  # it remembers only a few shapes
+    try:
+        return execute(run, device=device, progress=progress, **how)
+    except (OSError, ValueError):  # the disk, or a checkpoint: for the user to mend
+        raise
+    except Exception as error:
+        say(f"{run.name} failed: {type(error).__name__}: {error}"[:1000])
+        return describe(run, device) | {"status": "failed", "error": f"{type(error).__name__}: {error}"[:1000]}
+    finally:
+        progress.end()
+
+
+def keep(run: Run, results: dict, say: Callable[[str], None]) -> None:
+    """Write the results in place of the checkpoint."""
+    if distributed.rank() != 0:
+        return
+    write_json(run.results, results)
+    if results["status"] != "finished":
+        return
+    delete_checkpoint(run.checkpoint)
+    say(
+        f"{run.name}: {run.task.METRIC_IN_WORDS} {results[run.task.METRIC]} at rate {results['best_rate']}; "
+        f"{results['seconds_a_step']} s a step of {results['models_at_once']} models ({results['step']}), "
+        f"{results['setup_seconds']} s to set up, {results['wall_seconds']} s in all"
+    )
+    for note in results["notes"]:
+        say(note)
 
 
 def prepare(preset: Comparison, folder: Path) -> None:

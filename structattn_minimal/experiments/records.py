@@ -41,7 +41,7 @@ def write_record(
 def write_json(path: str | Path, content: dict) -> None:
     """Write `content` to a file that is there whole or not at all. Raises `OSError` with advice if it cannot."""
     path = Path(path)
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")  # two shards may write one record at the same time
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")  # two processes may write one record at once
     write_whole(unfinished, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     unfinished.replace(path)
 
