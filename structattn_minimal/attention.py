@@ -61,8 +61,9 @@ def dot_products(
     q: Float[Tensor, "batch heads queries width"], k: Float[Tensor, "batch key_heads keys width"]
 ) -> Float[Tensor, "batch heads queries keys"]:
     """Each query with each key of its head. Heads that share a key are rows of one product, so no key is repeated."""
-    rows = q.unflatten(1, (k.shape[1], -1)).flatten(2, 3)  # (B, key heads, heads a key * queries, width)
-    return (rows @ k.mT).unflatten(2, (-1, q.shape[2])).flatten(1, 2)
+    rows = q.unflatten(1, (k.shape[1], -1)).transpose(2, 3)  # (B, key heads, queries, heads a key, width)
+    products = (rows.flatten(2, 3) @ k.mT).unflatten(2, rows.shape[2:4])
+    return products.transpose(2, 3).flatten(1, 2)
 
 
 def repeat_columns(x: Float[Tensor, "*rows slots"], columns: int) -> Float[Tensor, "*rows columns"]:

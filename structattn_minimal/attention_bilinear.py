@@ -7,14 +7,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attention import Attention, KeyGroup, head_ranks, norm
+from .attention import Attention, KeyGroup, dot_products, head_ranks, norm
 from .checks import divides, positive_int
 from .matrices import btt_multiply, clip_rms, gaussian
+
+
+def is_sooner_written_out(x: Float[Tensor, "batch seq d_model"]) -> bool:
+    """Whether structured matrices had better be written out, zeros and all, for one plain product with x.
+
+    On a GPU memory is what costs: the factors of a matrix leave as much between them as comes out of it, while a plain
+    product has multiplications to spare, as long as its matrix is small.
+    """
+    return x.is_cuda and x.shape[-1] <= 1024
 
 
 def most_balanced_divisor(d: int) -> int:
     """The largest divisor up to sqrt(d). A BTT matrix on that grid has the fewest parameters."""
     return max(i for i in range(1, isqrt(d) + 1) if d % i == 0)
+
+
+def block_diagonal(blocks: Float[Tensor, "heads p i r"]) -> Float[Tensor, "heads p_i p_r"]:
+    """For each head a matrix with p blocks on its diagonal, and zeros elsewhere."""
+    which = torch.eye(blocks.shape[1], dtype=blocks.dtype, device=blocks.device)  # (row, column)
+    return torch.einsum("hpir,pq->hpiqr", blocks, which).flatten(3).flatten(1, 2)
 
 
 class BilinearBTTAttention(Attention):
@@ -56,8 +71,21 @@ class BilinearBTTAttention(Attention):
         return clip_rms(self.right, d, b * s), clip_rms(self.left, c * s, a)
 
     def queries_keys(self, x):
-        q = btt_multiply(x, *self.factors()).transpose(1, 2)  # (B, H, T, D)
-        return self.q_norm(q), x[:, None].expand_as(q)
+        if is_sooner_written_out(x):
+            q = torch.einsum("btd,hde->bthe", x, self.forms())
+        else:
+            q = btt_multiply(x, *self.factors())  # (B, T, H, D)
+        q = self.q_norm(q).transpose(1, 2)
+        return q, x[:, None].expand_as(q)
+
+    def attend(self, q, k, v):
+        if q.shape[2] > self.d_model:
+            return super().attend(q, k, v)
+        # The scores are no larger than the queries. As all heads share their keys, one product makes them all.
+        position = torch.arange(q.shape[2], device=q.device)
+        products = self.scale * dot_products(q.to(v.dtype), k[:, :1].to(v.dtype))
+        (scores,) = self.maps([products], position, position)
+        return scores.softmax(-1) @ v
 
     def key_groups(self, seq_len: int):
         return (KeyGroup(1, self.d_model, seq_len, self.scale),)
@@ -65,8 +93,12 @@ class BilinearBTTAttention(Attention):
     def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
         """M of one head, the transpose of its BTT matrix."""
         self._check_head(head)
+        return self.forms()[head]
+
+    def forms(self) -> Float[Tensor, "heads d_model d_model"]:
+        """M of every head."""
         right, left = self.factors()
-        return torch.einsum("bcsa,cdbs->cdab", left[head], right[head]).reshape(self.d_model, self.d_model)
+        return torch.einsum("hbcsa,hcdbs->hcdab", left, right).flatten(3).flatten(1, 2)
 
     def query_key_params(self) -> int:
         (heads, c, d, b, s), a = self.right.shape, self.left.shape[-1]
@@ -123,11 +155,15 @@ class BilinearMLRAttention(Attention):
         return (KeyGroup(self.n_heads, sum(self.widths), seq_len, self.scale),)
 
     def _levels(self, x, weights, norms):
-        def project(weight):
-            chunks = x.unflatten(-1, weight.shape[1:3])  # (B, T, p, D / p)
-            return torch.einsum("btpi,hpir->bhtpr", chunks, self._clipped(weight)).flatten(-2)
-
-        return [normalise(project(weight)) for weight, normalise in zip(weights, norms, strict=True)]
+        weights = [self._clipped(weight) for weight in weights]
+        if is_sooner_written_out(x):
+            every = torch.cat([block_diagonal(weight) for weight in weights], dim=-1)  # (H, D, p_1 r_1 + ...)
+            levels = torch.einsum("btd,hdf->bhtf", x, every).split(self.widths, dim=-1)
+        else:
+            chunks = [x.unflatten(-1, weight.shape[1:3]) for weight in weights]  # (B, T, p, D / p)
+            pairs = zip(chunks, weights, strict=True)
+            levels = [torch.einsum("btpi,hpir->bhtpr", *pair).flatten(-2) for pair in pairs]
+        return [normalise(level) for normalise, level in zip(norms, levels, strict=True)]
 
     def _clipped(self, weight):
         return clip_rms(weight, *weight.shape[-2:]) if self.clip else weight

@@ -4,8 +4,10 @@ import pytest
 import torch
 from drawing import assert_close, randn
 from layers import BILINEAR, CONTEXT, KINDS, D, H, layer
+from torch._subclasses import FakeTensorMode
 
 import structattn_minimal as sa
+from structattn_minimal import attention_bilinear
 from structattn_minimal.matrices import clip_rms
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -315,3 +317,30 @@ def test_layers_compile(kind, unchecked):
     torch.compiler.reset()
     attention, x = layer(kind), randn(2, 9, D)
     assert_close(torch.compile(attention, backend="eager")(x), attention(x))
+
+
+@normed_or_not
+@pytest.mark.parametrize("d_model", [8, 12, 24])  # grids of 2 x 4, 3 x 4 and 4 x 6
+def test_structured_matrices_written_out_give_the_same(d_model, qk_norm, monkeypatch):
+    """The way of a GPU, gradients of the factors included."""
+    x = randn(2, 9, d_model)
+    for attention in (
+        sa.BilinearBTTAttention(d_model, 4, btt_rank=2, qk_norm=qk_norm).double(),
+        sa.BilinearMLRAttention(d_model, 2, ranks=(d_model // 2 - 3, 2, 1), qk_norm=qk_norm).double(),
+    ):
+        found = []
+        for written_out in (False, True):
+            monkeypatch.setattr(attention_bilinear, "is_sooner_written_out", lambda x, way=written_out: way)
+            out = attention(x)
+            found.append([out, *torch.autograd.grad(out.sin().sum(), list(attention.parameters()))])
+        for factored, plain in zip(*found, strict=True):
+            assert_close(plain, factored)
+
+
+def test_factors_are_written_out_on_a_gpu_while_that_is_small():
+    x = torch.empty(1, 1, 1024)
+    assert not attention_bilinear.is_sooner_written_out(x)
+    with FakeTensorMode():
+        small, large = (torch.empty(1, 1, width, device="cuda") for width in (1024, 2048))
+    assert attention_bilinear.is_sooner_written_out(small)
+    assert not attention_bilinear.is_sooner_written_out(large)
