@@ -319,6 +319,31 @@ def test_a_record_is_complete(finished):
     assert not list(finished.glob("*.previous")) + list(finished.glob("*D8.safetensors"))
 
 
+def test_a_record_grows_by_what_another_folder_holds(finished, tmp_path, monkeypatch):
+    def collected(folder, preset=MICRO, **how):
+        comparison.collect(preset, "icl-micro", folder, tmp_path / "record.json", "python -m x", **how)
+        return json.loads((tmp_path / "record.json").read_text())
+
+    halves = [tmp_path / "first", tmp_path / "second"]
+    for folder, part in zip(halves, ("D8", "D16"), strict=True):
+        folder.mkdir()
+        for file in finished.glob(f"*{part}.json"):
+            shutil.copy(file, folder)
+    for file in halves[1].glob("*.json"):  # run elsewhere, and later
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "abc", "hardware": "another machine"}))
+    first = collected(halves[0])
+    assert first["missing"] == ["standard_1_D16", "btt_D16"]
+    assert collected(halves[1], grow=True)["commit"] == f"{first['commit']}; abc"
+    grown, whole = collected(halves[1], grow=True), json.loads((finished / "record.json").read_text())
+    assert (grown["runs"], grown["missing"], grown["wall_seconds"]) == (whole["runs"], [], whole["wall_seconds"])
+    assert list(grown["runs"]) == list(whole["runs"])
+    assert grown["hardware"] == f"{first['hardware']}; another machine"
+    assert list(collected(halves[1])["runs"]) == ["standard_1_D16", "btt_D16"]  # if it is not to grow, it does not
+    monkeypatch.setattr(comparison.Run, "finished", lambda run: None)  # as if the folder were of that setting too
+    with pytest.raises(ValueError, match=r"record\.json is of another setting, batch = 8 and not 9"):
+        collected(halves[1], replace(MICRO, batch=9), grow=True)
+
+
 def test_the_saved_model_is_the_one_that_was_measured(finished):
     model, (x, y) = (
         text.load_model(finished / "btt_D8_model.safetensors"),

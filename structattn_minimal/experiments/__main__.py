@@ -49,7 +49,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     group.add_argument(
         "--no-compile", action="store_true", help="capture the step on a GPU as it is: slower, ready sooner"
     )
-    group.add_argument("--collect", action="store_true", help="run nothing; write the record of what --out holds")
+    group.add_argument("--collect", action="store_true", help="run nothing; add what --out holds to the record")
     group.add_argument("--record", help="where the record goes, in place of OUT/record.json")
     args = parser.parse_args(words)
     if args.preset not in presets(args.task):
@@ -123,7 +123,7 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
                 say=lambda line: print(line, flush=True),
             )
         if distributed.rank() == 0 and (args.collect or any(folder.glob("*_D*.json"))):
-            comparison.collect(preset, args.preset, folder, record, command)
+            comparison.collect(preset, args.preset, folder, record, command, grow=args.collect)
     except (OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     finally:

@@ -7,7 +7,7 @@ each takes the next run that no other has.
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from math import inf, isfinite
@@ -34,6 +34,7 @@ from .training import Population, Training, fit, warmup_cosine
 # how good its models are, and `METRIC` by which of its numbers, the lower the better; `CURVES` names the losses;
 # `identity`, `describe`, `baselines` and a `keepsake` of the first model go into the record.
 TASKS = {RegressionComparison: regression_task, TextComparison: text_task}
+OF_ALL_RUNS = ("commit", "hardware", "versions", "setting")  # a record names these once
 STAGES = {"sweep": "swept", "seeds": "by_seed"}  # and where the record keeps their models
 
 
@@ -427,34 +428,47 @@ def prepare(preset: Comparison, folder: Path) -> None:
     distributed.agree(0)
 
 
-def collect(preset: Comparison, name: str, folder: str | Path, out: str | Path, command: str) -> dict:
-    """All results in `folder` as one record at `out`, and what the task compares them with."""
-    found, missing, every = {}, [], runs(preset, Path(folder))
+def collect(
+    preset: Comparison, name: str, folder: str | Path, out: str | Path, command: str, *, grow: bool = False
+) -> dict:
+    """All results in `folder` as one record at `out`, and what the task compares them with.
+
+    grow: keep what the record at `out` holds already and `folder` does not. Raises `ValueError` if `folder` holds no
+    results, or if what is there is of another setting.
+    """
+    every = runs(preset, Path(folder))
     for run in every:
         run.finished()  # refuses what is of another setting
-        if run.results.exists():
-            found[run.name] = json.loads(run.results.read_text(encoding="utf-8"))
-        else:
-            missing.append(run.name)
-    if not found:
+    new = {run.name: json.loads(run.results.read_text(encoding="utf-8")) for run in every if run.results.exists()}
+    if not new:
         raise ValueError(f"{folder} holds no results of {name}")
+    kept = recorded_runs(every[0], Path(out)) if grow else {}
+    found = {run.name: (kept | new)[run.name] for run in every if run.name in kept | new}
     origin = {key: joined(run[key] for run in found.values()) for key in ("commit", "hardware")}
-    origin["versions"] = next(iter(found.values()))["versions"]
+    origin["versions"] = next(iter(new.values()))["versions"]
     origin["wall_seconds"] = round(sum(run.get("wall_seconds", 0) for run in found.values()), 1)
-    for run in found.values():
-        for key in ("commit", "hardware", "versions", "setting"):
-            del run[key]
     results = {
         "preset": name,
         "setting": every[0].setting | {"widths": list(preset.widths), "methods": list(preset.methods)},
         "baselines": TASKS[type(preset)].baselines(preset),
-        "runs": found,
-        "missing": missing,
+        "runs": {name: {key: run[key] for key in run if key not in OF_ALL_RUNS} for name, run in found.items()},
+        "missing": [run.name for run in every if run.name not in found],
     }
     seeds = [preset.sweep_seed, *preset.seeds]
     write_record(out, results, command=command, seeds=seeds, origin=origin)
     return results
 
 
-def joined(values) -> str:
-    return "; ".join(dict.fromkeys(values))
+def recorded_runs(like: Run, path: Path) -> dict[str, dict]:
+    """The runs of a record, if it is there, each with what the record says of all of them."""
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    like.check(record["setting"], path)
+    of_all = {key: record[key] for key in OF_ALL_RUNS}
+    return {name: run | of_all for name, run in record["runs"].items()}
+
+
+def joined(values: Iterable[str]) -> str:
+    """Each of them once; some are joined already."""
+    return "; ".join(dict.fromkeys(one for value in values for one in value.split("; ")))
