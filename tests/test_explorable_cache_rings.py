@@ -114,7 +114,7 @@ def test_a_playing_explorable_can_be_paused(shown):
 
 def test_the_table_counts_keys_and_values_apart(shown):
     page = shown(CacheRings(kind="swa", arrived=20, follow=13))
-    rows = page.locator(".cr-table tbody tr").all_inner_texts()
+    rows = page.locator(".sx-table tbody tr").all_inner_texts()
     assert [" ".join(row.split()) for row in rows] == [
         "MLR 21.5 32 53.5 KiB (84 %)",
         "standard 32 32 64 KiB (100 %)",
@@ -126,4 +126,4 @@ def test_the_table_counts_keys_and_values_apart(shown):
     assert "The key of token 0 has been overwritten, and so has its value" in page.locator(".sx-words").inner_text()
     page.get_by_role("radio", name="float32").check(force=True)
     picture(page)
-    assert "128 KiB (100 %)" in page.locator(".cr-table tbody").inner_text()
+    assert "128 KiB (100 %)" in page.locator(".sx-table tbody").inner_text()

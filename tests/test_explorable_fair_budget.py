@@ -90,7 +90,7 @@ def test_the_seam_in_words(shown):
 
 def test_what_is_multiplied_and_what_is_seen_differ(shown):
     page = shown(FairBudget(method="swa", window=512))
-    row = page.locator(".fb-table tr.now")
+    row = page.locator(".sx-table tr.now")
     assert "+0.0 %" in row.inner_text()  # a window of half the context saves no product
     page.get_by_role("radio", name="causal pairs").check(force=True)
     picture(page)

@@ -56,10 +56,10 @@ const STYLE_HERE = `
 .bf-matrix .sx-slider label { color: var(--text); }
 .bf-presets { display: flex; flex-wrap: wrap; gap: .35rem; margin-top: .25rem; }
 .bf-presets button { padding: .2rem .55rem; font-size: .88rem; }
-.bf-table { border-collapse: collapse; inline-size: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; margin: 0; table-layout: fixed; }
-.bf-table :is(th, td) { padding: .15rem .25rem; text-align: start; border: 0; background: none; vertical-align: middle; }
-.bf-table thead th { font-weight: 400; color: var(--muted); }
+.bf-table { font-size: .9rem; table-layout: fixed; }
+.bf-table :is(th, td) { padding: .15rem .25rem; text-align: start; vertical-align: middle; }
 .bf-table :is(th, td):first-child { inline-size: 2.2rem; }
+.bf-table tbody th { font-weight: 600; }
 .bf-table tr.asks th { color: var(--accent); }
 .bf-bar { display: flex; align-items: center; gap: .4rem; }
 .bf-bar > b { font-weight: 400; inline-size: 2.9rem; text-align: end; flex: none; }
@@ -162,7 +162,7 @@ export default {
       const node = html("tr", {}, html("th", { scope: "row" }, LETTERS[i]), html("td", {}, left.node), html("td", {}, right.node));
       return { node, score, weight, scoreText: left.b, weightText: right.b };
     });
-    const table = html("table", { class: "bf-table" },
+    const table = html("table", { class: "sx-table bf-table" },
       html("thead", {}, html("tr", {}, ...["key", "score", "weight"].map((name) => html("th", { scope: "col" }, name)))),
       html("tbody", {}, ...rows.map((row) => row.node)));
 

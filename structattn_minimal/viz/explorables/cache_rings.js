@@ -38,13 +38,6 @@ export const compute = { rings, holds, seen, costs, scaled };
 const WIDTH = 400;
 const STYLE_HERE = `
 .cr-buttons { display: flex; flex-wrap: wrap; gap: .4rem; }
-.cr-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
-.cr-table :is(th, td) { padding: .2rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
-.cr-table :is(th, td):first-child { text-align: start; }
-.cr-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
-.cr-table thead th { color: var(--muted); vertical-align: bottom; }
-.cr-table span { white-space: nowrap; }
-.cr-table tr.now :is(th, td) { color: var(--accent); font-weight: 600; }
 .cr-ranks { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .25rem 1rem; }
 .cr-key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .88rem; color: var(--muted); margin: 0; }
 .cr-key i { display: inline-block; inline-size: .9em; block-size: .9em; border: 1px solid var(--border); margin-inline-end: .35em; vertical-align: -.08em; }
@@ -143,7 +136,7 @@ export default {
 
     const body = html("tbody", {});
     const caption = html("caption", {});
-    const table = html("table", { class: "cr-table" }, caption, html("thead", {}, html("tr", {},
+    const table = html("table", { class: "sx-table" }, caption, html("thead", {}, html("tr", {},
       ...["", "keys, B a token", "values, B a token", "whole cache"].map((name) => html("th", { scope: "col" }, name)))), body);
     const { node: spoken, say } = words();
 

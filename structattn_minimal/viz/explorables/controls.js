@@ -239,6 +239,14 @@ const STYLE = `
 .sx button:is(.main, [aria-pressed=true]):hover:not(:disabled) { filter: brightness(1.1); }
 .sx button:disabled { opacity: .55; cursor: default; }
 .sx :is(button, input, [tabindex]):focus-visible { outline: 3px solid var(--accent-2) !important; outline-offset: 2px; }
+.sx-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
+.sx-table :is(th, td) { padding: .2rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
+.sx-table :is(th, td):first-child { text-align: start; }
+.sx-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
+.sx-table thead th { color: var(--muted); vertical-align: bottom; }
+.sx-table span { white-space: nowrap; }
+.sx-table tr.now :is(th, td) { color: var(--accent); font-weight: 600; }
+.sx-table td.bar { padding: 0 .3rem .5rem; }
 .sx-words { margin: 0; min-block-size: 8.4em; line-height: 1.4; }
 .sx-cost-bar { display: flex; block-size: .9rem; }
 .sx-cost-bar span { border-inline-end: 1px solid var(--ground); }

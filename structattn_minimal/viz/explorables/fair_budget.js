@@ -53,13 +53,8 @@ const characters = (setting) => 10 ** setting.budget / (3 * total(Object.values(
 export const compute = { macs, features, characters };
 
 const STYLE_HERE = `
-.fb-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
-.fb-table :is(th, td) { padding: .15rem .2rem; border: 0; background: none; text-align: end; font-weight: 400; }
-.fb-table :is(th, td):first-child { text-align: start; }
-.fb-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
-.fb-table thead th { color: var(--muted); vertical-align: bottom; }
-.fb-table tr.now :is(th, td) { font-weight: 600; }
-.fb-table td.bar { padding: 0 .3rem .5rem; }
+.fb-table :is(th, td) { padding-inline: .2rem; }
+.fb-table tr.now :is(th, td) { color: inherit; }
 `;
 const count = (number) => Math.round(number).toLocaleString("en");
 const percent = (ratio) => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(1)} %`;
@@ -100,7 +95,7 @@ export default {
 
     const caption = html("caption", {});
     const body = html("tbody", {});
-    const table = html("table", { class: "fb-table" }, caption, html("thead", {}, html("tr", {},
+    const table = html("table", { class: "sx-table fb-table" }, caption, html("thead", {}, html("tr", {},
       ...["", "kMACs a character", "million characters", "against standard"].map((name) => html("th", { scope: "col" }, name)))), body);
     const key = costKey(PARTS);
     const { node: spoken, say } = words();

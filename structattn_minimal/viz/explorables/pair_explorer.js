@@ -64,12 +64,6 @@ const STYLE_HERE = `
 .pe-levels { display: flex; flex-wrap: wrap; gap: .35rem; margin: 0; padding: 0; list-style: none; }
 .pe-levels li { border: 1px solid var(--border); border-radius: .3rem; padding: .15rem .5rem; color: var(--muted); background: var(--ground); margin: 0; }
 .pe-levels li.on { border-color: var(--accent); color: var(--text); box-shadow: inset 0 -3px 0 var(--accent); }
-.pe-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
-.pe-table :is(th, td) { padding: .2rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
-.pe-table :is(th, td):first-child { text-align: start; }
-.pe-table span { white-space: nowrap; }
-.pe-table thead th { color: var(--muted); }
-.pe-table tr.now :is(th, td) { color: var(--accent); font-weight: 600; }
 .pe-ranks { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .25rem 1rem; }
 `;
 
@@ -167,7 +161,7 @@ export default {
 
     const levels = html("ul", { class: "pe-levels", "aria-label": "Levels that the pair shares" });
     const body = html("tbody");
-    const table = html("table", { class: "pe-table" },
+    const table = html("table", { class: "sx-table" },
       html("thead", {}, html("tr", {}, ...["one head", "score MACs", "cached keys"].map((name) => html("th", { scope: "col" }, name)))), body);
     const { node: spoken, say } = words();
 

@@ -59,11 +59,10 @@ const counted = (n) => n.toLocaleString("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 const STYLE_HERE = `
-.tp-table { border-collapse: collapse; inline-size: 100%; font-size: .84rem; font-variant-numeric: tabular-nums; margin: 0; }
-.tp-table :is(th, td) { padding: .2rem .15rem; border: 0; background: none; text-align: end; font-weight: 400; white-space: nowrap; }
-.tp-table :is(th, td):first-child { text-align: start; }
-.tp-table thead th, .tp-table tr.later :is(th, td) { color: var(--muted); }
-.tp-table tr.now :is(th, td) { color: var(--accent-2); font-weight: 600; }
+.tp-table { font-size: .84rem; }
+.tp-table :is(th, td) { padding-inline: .15rem; white-space: nowrap; }
+.tp-table tr.later :is(th, td) { color: var(--muted); }
+.tp-table tr.now :is(th, td) { color: var(--accent-2); }
 .tp-steps { display: flex; gap: .5rem; align-items: center; }
 `;
 
@@ -178,7 +177,7 @@ export default {
     };
 
     const body = html("tbody");
-    const table = html("table", { class: "tp-table" },
+    const table = html("table", { class: "sx-table tp-table" },
       html("thead", {}, html("tr", {}, ...["levels", "keys", "features", "MACs"].map((name) => html("th", { scope: "col" }, name)))), body);
     const { node: spoken, say } = words();
     const named = ({ level, masked }) => (masked ? "masked" : level === 1 ? "1" : `1–${level}`);

@@ -37,15 +37,9 @@ const budget = ({ kind, d, width: D, heads: H }) => {
 export const compute = { budget, mlrRanks };
 
 const STYLE_HERE = `
-.wb-table { border-collapse: collapse; inline-size: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: 0; }
-.wb-table :is(th, td) { padding: .15rem .3rem; border: 0; background: none; text-align: end; font-weight: 400; }
-.wb-table :is(th, td):first-child { text-align: start; }
-.wb-table caption { caption-side: top; text-align: start; font-size: .88rem; color: var(--muted); padding: 0 0 .2rem; margin: 0; }
 .wb-table tbody th { white-space: nowrap; }
-.wb-table thead th { color: var(--muted); vertical-align: bottom; }
-.wb-table tr.now th { font-weight: 600; }
+.wb-table tr.now :is(th, td) { color: inherit; }
 .wb-table i.dot { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: 50%; margin-inline-end: .4em; }
-.wb-table td.bar { padding: 0 .3rem .5rem; }
 `;
 const COLOURS = { standard: "var(--accent-2)", btt: "var(--accent)", mlr: "var(--right)" };
 const count = (number) => number.toLocaleString("en");
@@ -101,7 +95,7 @@ export default {
 
     const caption = html("caption", {});
     const body = html("tbody", {});
-    const table = html("table", { class: "wb-table" }, caption, html("thead", {}, html("tr", {},
+    const table = html("table", { class: "sx-table wb-table" }, caption, html("thead", {}, html("tr", {},
       ...["", "rank of a head", "Q and K parameters a layer", "MACs a token"].map((name) => html("th", { scope: "col" }, name)))), body);
     const key = costKey(PARTS);
     const { node: spoken, say } = words();
