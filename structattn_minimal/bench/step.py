@@ -1,21 +1,19 @@
 """How long a step of training takes: a language model of the same width and length for each way to attend.
 
-From characters on the device to new weights, by the loop and the presets of `experiments`: on a GPU compiled, in
-bfloat16, and one CUDA graph. Each time is the median of several measurements after a warm-up.
+From a text on the device to new weights, as `experiments` trains it: on a GPU compiled, in bfloat16, and one CUDA
+graph. Each time is the median of several measurements after a warm-up.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
 
-from ..experiments import text_task
-from ..experiments.alphabet import VOCAB_SIZE
-from ..experiments.comparison import release, set_precision
-from ..experiments.mup import rate_factors
+from ..experiments.comparison import Run, build, release, set_precision
 from ..experiments.presets import LM_256, READERS
-from ..experiments.training import Population, Training
+from ..experiments.training import Training
 from .clock import in_a_row
 
 METHODS = ("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
@@ -56,19 +54,13 @@ def measure(
     method: str, *, seq_len: int, batch: int, width: int, layers: int, repeats: int, steps: int, device: torch.device
 ) -> dict:
     """Of one step: `ms`, its `lowest` and `highest`, `peak_gb` on a GPU, and how it was taken."""
-    preset = replace(LM_256, context=seq_len, batch=batch, layers=layers)
-    model = text_task.model(text_task.config(preset, method, width), seed=0)
-    factors = rate_factors(model, preset.base_width)
+    total = 2 * Training.warm_up + steps * (repeats + 1)
+    preset = replace(LM_256, corpus="python-docs", context=seq_len, batch=batch, layers=layers, steps=total)
     gpu = device.type == "cuda"
-    population = Population([model], [1e-3], factors, device=device, bf16=gpu)
-    text = torch.randint(VOCAB_SIZE, (1, batch, seq_len + 1), device=device)
-    pair = text[..., :-1].contiguous(), text[..., 1:].contiguous()
-    # Always the same text: to draw it is the same work for all methods.
-    schedule = [1.0] * (2 * Training.warm_up + steps * (repeats + 1))
-    training = Training(population, [0], lambda seeds, step: pair, text_task.losses, schedule, fast=gpu)
     if gpu:
         torch.compiler.reset()
         torch.cuda.reset_peak_memory_stats(device)
+    training = build(Run(preset, method, width, Path()), [1e-3], [0], device)
     training.advance(2 * Training.warm_up)
     times = [seconds(training, steps) for _ in range(repeats + 1)][1:]
     row = {"label": READERS[method].label, "ms": round(1e3 * median(times), 4)}
