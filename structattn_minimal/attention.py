@@ -12,7 +12,7 @@ from math import inf
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from .checks import divides, positive_int, positive_ints, require, shape_of
 from .costs import Cost
@@ -72,6 +72,12 @@ def repeat_columns(x: Float[Tensor, "*rows slots"], columns: int) -> Float[Tenso
     return x if columns == slots else x.repeat(*[1] * (x.ndim - 1), -(-columns // slots))[..., :columns]
 
 
+def in_eights(x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows padded"]:
+    """x with zeros up to a multiple of eight features. They change no dot product, and fused kernels ask for them."""
+    missing = -x.shape[-1] % 8
+    return pad(x, (0, missing)) if missing else x
+
+
 class Attention(nn.Module):
     """What all kinds share. x: (B, T, D) -> (B, T, D). A kind supplies queries and keys, and may change how they meet.
 
@@ -123,7 +129,10 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "batch heads seq head_dim"]:
         """softmax(S) V for each head."""
         q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a norm returns float32
-        return scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+        if q.is_cuda:
+            q, k, v = in_eights(q), in_eights(k), in_eights(v)
+        heads = scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+        return heads[..., : self.head_dim]
 
     def key_groups(self, seq_len: int) -> tuple[KeyGroup, ...]:
         """The groups that the features of queries and keys fall into, in order, for sequences of up to `seq_len`."""

@@ -1,5 +1,7 @@
 """Attention layers: each scores as it says, and its forward pass is softmax(scores) V, projected."""
 
+import functools
+
 import pytest
 import torch
 from drawing import assert_close, randn
@@ -8,6 +10,7 @@ from torch._subclasses import FakeTensorMode
 
 import structattn_minimal as sa
 from structattn_minimal import attention_bilinear
+from structattn_minimal.attention import in_eights
 from structattn_minimal.matrices import clip_rms
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -344,3 +347,12 @@ def test_factors_are_written_out_on_a_gpu_while_that_is_small():
         small, large = (torch.empty(1, 1, width, device="cuda") for width in (1024, 2048))
     assert attention_bilinear.is_sooner_written_out(small)
     assert not attention_bilinear.is_sooner_written_out(large)
+
+
+@pytest.mark.parametrize("width", [1, 4, 8, 15])
+def test_features_in_eights_attend_as_they_are(width):
+    q, k, v = randn(2, 3, 5, width), randn(2, 3, 5, width), randn(2, 3, 5, 3)
+    padded = [in_eights(x) for x in (q, k, v)]
+    assert [x.shape[-1] % 8 for x in padded] == [0, 0, 0]
+    attend = functools.partial(torch.nn.functional.scaled_dot_product_attention, is_causal=True, scale=0.7)
+    assert_close(attend(*padded)[..., :3], attend(q, k, v))

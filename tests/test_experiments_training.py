@@ -8,11 +8,12 @@ from time import perf_counter
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from structattn_minimal import GPT, GPTConfig
-from structattn_minimal.experiments import comparison
+from structattn_minimal.experiments import comparison, training
 from structattn_minimal.experiments.mup import rate_factors
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
 from structattn_minimal.experiments.training import Population, Training, fit
@@ -298,3 +299,20 @@ def test_on_a_gpu_the_graph_is_the_loop(method, precision, unchecked):
     again = begin(method, preset=preset, device=gpu)
     again.load(resumed.state)
     torch.testing.assert_close(finish(again).curves, fast.curves, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_method
+def test_on_a_gpu_fused_attention_changes_rounding_and_nothing_else(method, monkeypatch):
+    """Heads of 4 features, and of 15 in MLR, are filled up to eights on the way."""
+    preset = replace(MICRO, d=16, precision="bf16")
+    gradients = []
+    for backends in (training.FUSED, (SDPBackend.MATH,)):
+        monkeypatch.setattr(training, "FUSED", backends)
+        one = begin(method, preset=preset, device=torch.device("cuda"))
+        population = one.population
+        inputs, targets = one.draw(one.seeds, population.steps)
+        gradients.append(torch.autograd.grad(one.losses(population(inputs), targets)[0].sum(), population.theta)[0])
+    fused, plain = gradients
+    assert method == "btt" or not torch.equal(fused, plain)  # BTT's keys are wider than its values
+    assert (fused - plain).norm() < 0.05 * plain.norm()

@@ -109,11 +109,15 @@ class Population:
         return model
 
 
+# For a batch of models torch knows how to run these; on a CPU it has a loop over the models in their place.
+FUSED = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH)
+
+
 def run_module(module: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
     """`module` with each model's weights on each model's x."""
     if len(x) == 1:  # half the time, without the machinery of a batch
         return functional_call(module, {name: w[0] for name, w in weights.items()}, (x[0],))[None]
-    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no rule for a batch of models
+    with sdpa_kernel(list(FUSED) if x.is_cuda else SDPBackend.MATH):
         return vmap(lambda w, x: functional_call(module, w, (x,)))(weights, x)
 
 
