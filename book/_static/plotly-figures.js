@@ -65,6 +65,8 @@
     await Plotly.newPlot(canvas, data, { ...layout, autosize: true }, config);
     await Plotly.relayout(canvas, themed(canvas.layout));
     if (updatemenus.length) addMenus(figure, canvas, updatemenus);
+    // One that is drawn in a closed fold learns its width when the fold opens.
+    figure.closest("details")?.addEventListener("toggle", ({ target }) => target.open && Plotly.Plots.resize(canvas));
     figure.dataset.drawn = "yes";
   };
 

@@ -151,7 +151,15 @@ def fractions(w_q: Tensor, w_k: Tensor, queries: Tensor, keys: Tensor) -> dict[s
         "W_Q and W_K are exchanged": equal(best(tables(w_k, w_q, queries, keys)[0]), nearest),
         "W_Q is used for the keys as well": equal(best(tables(w_q, w_q, queries, keys)[0]), nearest),
         "the farthest key is taken for the nearest": equal(best(scores), best(distances)),
+        "the nearest key is sought among the projections; it is the one nearest to the query itself": equal(
+            best(scores), best(negative(projected_distances(w_q, w_k, queries, keys)))
+        ),
     }
+
+
+def projected_distances(w_q: Tensor, w_k: Tensor, queries: Tensor, keys: Tensor) -> list[list[float]]:
+    key_side = [project(w_k, key) for key in keys.tolist()]
+    return [[math.dist(project(w_q, query), key) for key in key_side] for query in queries.tolist()]
 
 
 def tables(w_q: Tensor, w_k: Tensor, queries: Tensor, keys: Tensor) -> tuple[list[list[float]], list[list[float]]]:

@@ -85,6 +85,12 @@ def number(w_q, w_k, queries, keys):
     return float(((queries @ w_q @ w_k.T @ keys.T).argmax(-1) == nearest(queries, keys)).sum())
 
 
+@wrong("2.2", "nearest among the projections", says="sought among the projections")
+def projected(w_q, w_k, queries, keys):
+    q, k = queries @ w_q, keys @ w_k
+    return float(((q @ k.T).argmax(-1) == torch.cdist(q, k).argmin(-1)).double().mean())
+
+
 @wrong("2.2", "farthest key", says="farthest key")
 def farthest(w_q, w_k, queries, keys):
     chosen = (queries @ w_q @ w_k.T @ keys.T).argmax(-1)

@@ -40,12 +40,12 @@ def layout(tokens: Tensor, y: Tensor) -> None:
     likely = None
     if torch.equal(even[..., 0], y):
         likely = "the order: x_i comes first, its y_i after it"
+    elif torch.equal(odd[..., 0], y):
+        likely = "y_i is repeated (or something is left) where zeros should be"
     elif torch.equal(odd[..., -1], y):
         likely = "y_i stands in the last place; it should stand in the first, and zeros after it"
     elif torch.equal(tokens[:, y.shape[1] :, 0], y):
         likely = "first all x, then all y; they should alternate"
-    elif torch.equal(odd[..., 0], y):
-        likely = "y_i is repeated (or something is left) where zeros should be"
     elif torch.equal(tokens[:, 2::2, 0], y[:, :-1]):
         likely = "the targets are one token late"
     raise Mistake("token 2i should be x_i and token 2i + 1 should be (y_i, 0, ..., 0), counting from 0", likely)
@@ -146,6 +146,9 @@ def least_squares(answer, case: Case) -> None:
         {
             "the pair i itself is used to answer for y_i: use the pairs before it only": answers(
                 x, y, lambda i: range(i + 1)
+            ),
+            "the pair i itself is used to answer for y_i, the first apart: use the pairs before it only": answers(
+                x, y, lambda i: range(i + 1 if i else 0)
             ),
             "all pairs of the prompt are used, later ones too": answers(x, y, lambda i: range(pairs)),
             "the last pair before i is left out": answers(x, y, lambda i: range(max(i - 1, 0))),

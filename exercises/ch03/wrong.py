@@ -47,6 +47,14 @@ def last_place(prompts, pairs, d, generator):
     return tokens, y
 
 
+@wrong("3.1", "the target in every place", says="y_i is repeated")
+def every_place(prompts, pairs, d, generator):
+    x, w = draw(prompts, pairs, d, generator)
+    tokens, y = lay_out(x, (x @ w).squeeze(-1))
+    tokens[:, 1::2] = y[..., None]
+    return tokens, y
+
+
 @wrong("3.1", "all inputs first", says="they should alternate")
 def not_interleaved(prompts, pairs, d, generator):
     x, w = draw(prompts, pairs, d, generator)
@@ -120,6 +128,11 @@ def fit(x, y, used):
 @wrong("3.3", "the answer used to find the answer", says="the pair i itself is used")
 def leaking(x, y):
     return fit(x, y, lambda i: list(range(i + 1)))
+
+
+@wrong("3.3", "the answer used, but for the first", says="the first apart")
+def leaking_later(x, y):
+    return fit(x, y, lambda i: list(range(i + 1 if i else 0)))
 
 
 @wrong("3.3", "the whole prompt fitted at once", says="later ones too")

@@ -42,12 +42,12 @@ def entry(answer, case: Case) -> None:
     m, n = case.choice(*(far if case.turn(2) else near))
     m_dense = dense(left, right)
 
-    def over(levels, block=None) -> Tensor:
+    def over(levels, block=None, column=n) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
         for l in levels:
             size = sizes[l]
             k, other = (m // size, n // size) if block is None else (block, block)
-            total += left[l][k, m % size].double() @ right[l][other, n % size].double()
+            total += left[l][k, m % size].double() @ right[l][other, column % size].double()
         return total
 
     every = range(len(left))
@@ -61,6 +61,7 @@ def entry(answer, case: Case) -> None:
             "all levels that they share add up, not the finest of them alone": lambda: over(shared[-1:]),
             "the first level is shared by all pairs, and adds to every entry": lambda: over(shared[1:]),
             "the block of a pair is m // size, not always the first": lambda: over(shared, block=0),
+            "the place of column n in its block is n % size, not m % size": lambda: over(shared, column=m),
         },
         what="entry",
     )

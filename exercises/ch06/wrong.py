@@ -34,6 +34,15 @@ def no_first(m, n, left, right):
     return entry(m, n, left[1:], right[1:])
 
 
+@wrong("6.1", "the row's place for the column too", says="n % size, not m % size")
+def same_place(m, n, left, right):
+    return sum(
+        u[m // u.shape[1], m % u.shape[1]] @ v[n // v.shape[1], m % v.shape[1]]
+        for u, v in zip(left, right, strict=True)
+        if m // u.shape[1] == n // u.shape[1]
+    )
+
+
 @wrong("6.1", "always the first block", says="not always the first")
 def first_block(m, n, left, right):
     pairs = [(u, v) for u, v in zip(left, right, strict=True) if m // u.shape[1] == n // u.shape[1]]

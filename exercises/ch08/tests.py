@@ -89,6 +89,9 @@ def scores_from_masks(answer, case: Case) -> None:
         )
         if seq_len % 8 == 0
         else torch.full((1,), torch.nan),
+        "these are blocks of 2^(l-1) tokens; level l has 2^(l-1) blocks, of T / 2^(l-1) tokens each": scores(
+            shares=lambda i, j, level: i // 2**level == j // 2**level
+        ),
         "a window of |i - j| < B_l is no block: pairs across a boundary share nothing": scores(
             shares=lambda i, j, level: abs(i - j) < seq_len >> level
         ),
@@ -177,6 +180,7 @@ def neighbours_at_level(answer, case: Case) -> None:
         "at the finest level no boundary divides the pair any more: all the others are left": [
             2 ** (l - 1) for l in levels
         ],
+        "these are all boundaries of level l + 1; those of level l were there before": [2**l - 1 for l in levels],
         "T tokens have T - 1 pairs of neighbours": [*want[:-1], want[-1] + 1],
     }
     got = [answer(seq_len, n_levels, level) for level in levels]

@@ -77,6 +77,12 @@ def windows(q, k, ranks):
     return scores(q, k, ranks, mask=lambda l: (p[:, None] - p).abs() < len(q) >> l)
 
 
+@wrong("8.2", "as many tokens as there should be blocks", says="these are blocks of 2^(l-1) tokens")
+def tokens_for_blocks(q, k, ranks):
+    p = torch.arange(len(q))
+    return scores(q, k, ranks, mask=lambda l: p[:, None] // 2**l == p // 2**l)
+
+
 @wrong("8.2", "no mask", says="there is no mask")
 def no_mask(q, k, ranks):
     return scores(q, k, ranks, mask=lambda l: True)
@@ -162,6 +168,11 @@ def twice(seq_len, n_levels, level):
 @wrong("8.5", "blocks of the next level", says="new at level l + 1")
 def next_level(seq_len, n_levels, level):
     return 2**level
+
+
+@wrong("8.5", "all boundaries of the next level", says="were there before")
+def all_boundaries(seq_len, n_levels, level):
+    return 2**level - 1
 
 
 @wrong("8.5", "the finest level like the others", says="all the others are left")
