@@ -13,7 +13,7 @@ from ..registry import exercise
 def directions(answer, case: Case) -> None:
     queries, keys = case.different(2, 6, 12)
     rank = case.integer(2, 4)
-    scores = case.normal(queries, rank) @ case.normal(rank, keys) + 3 * case.normal(queries, 1)
+    scores = case.normal(queries, rank) @ case.normal(rank, keys) + 2 + 3 * case.normal(queries, 1)
     wide = scores.double()
     seen = wide - wide.mean(1, keepdim=True)
 
