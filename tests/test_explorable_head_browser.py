@@ -118,7 +118,7 @@ def test_a_head_is_chosen_and_a_query_moved(shown):
     page.get_by_role("radio", name="MLR attention").check(force=True)
     page.get_by_role("group", name="Layer", exact=True).get_by_role("radio", name="3").check(force=True)
     assert words(page).startswith("MLR attention, layer 3, head 1:")
-    assert "Its loudest level is 1; without level 4 it would move the most attention." in words(page)
+    assert "Its loudest level is 1; taking out level 4 would move the most attention." in words(page)
     page.get_by_role("slider", name="the query on the map").press("ArrowDown")
     assert "Here the query at 65" in words(page)
     page.locator(".hb-text span").nth(20).click()

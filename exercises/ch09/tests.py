@@ -219,6 +219,9 @@ def piece_gradients(answer, case: Case) -> None:
         ),
         "the softmax runs over this piece alone: the weights are exp(score - lse) with the given lse": formula(own_lse),
         "delta is taken from the output of this piece; the merged output is given": formula(out=own_out),
+        "delta is summed over these keys alone; of the whole row it is d_out . out": formula(
+            out=(S - lse[:, None]).exp() @ V
+        ),
         "delta = d_out . out is missing: every other key of the row loses when one gains": formula(delta=0.0),
         "the sign of delta is wrong": formula(delta=-1.0),
         "scores are scale * q . k, and so dq and dk carry the scale once more": formula(factor=1.0),
@@ -256,6 +259,9 @@ def most_gain(answer, case: Case) -> None:
         ),
         "this is the backward pass alone; the forward pass belongs to it": over(
             lambda f, b: products(3, 2, f) if b else products(1, 1, f)
+        ),
+        "level 1 holds all pairs, so its features count in full: rank times 2^-(l-1), with l from 1": over(
+            lambda f, b: products(4, 3, f / 2) if b else products(1, 1, f / 2)
         ),
         "the forward count for both; with the backward pass it is seven products": over(lambda f, b: products(1, 1, f)),
         "dV and dO V^T have the width of the values, and do not shrink": over(

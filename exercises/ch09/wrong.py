@@ -140,6 +140,11 @@ def own_everything(q, k, v, scale, out, lse, d_out):
     return piece_gradients(q, k, v, scale, scores.softmax(1) @ v, scores.logsumexp(1), d_out)
 
 
+@wrong("9.4", "delta over the piece", says="over these keys alone")
+def partial_delta(q, k, v, scale, out, lse, d_out):
+    return piece_gradients(q, k, v, scale, (scale * q @ k.T - lse[:, None]).exp() @ v, lse, d_out)
+
+
 @wrong("9.4", "no delta", says="delta = d_out . out is missing")
 def no_delta(q, k, v, scale, out, lse, d_out):
     return piece_gradients(q, k, v, scale, 0 * out, lse, d_out)
@@ -174,6 +179,12 @@ def six(ranks, backward):
 def five(ranks, backward):
     f = sum(r / 2**l for l, r in enumerate(ranks)) / sum(ranks)
     return 5 / (3 * f + 2) if backward else 2 / (1 + f)
+
+
+@wrong("9.5", "halved from level 1 on", says="count in full")
+def half_of_level_1(ranks, backward):
+    f = sum(r / 2**l for l, r in enumerate(ranks, 1)) / sum(ranks)
+    return 7 / (4 * f + 3) if backward else 2 / (1 + f)
 
 
 @wrong("9.5", "forward twice", says="seven products")

@@ -30,6 +30,9 @@ def slot_of_key(answer, case: Case) -> None:
         "a token after the newest has not come yet": [
             token % block if token // block == newest // block else -1 for token in tokens
         ],
+        "the newest token can use its own key": [
+            -1 if token == newest else slot for token, slot in zip(tokens, want, strict=True)
+        ],
         "slots are counted from 0": [slot + 1 if slot >= 0 else -1 for slot in want],
         "this is the slot of the newest token; the question is where the other one lies": [
             newest % block if slot >= 0 else -1 for slot in want
@@ -72,7 +75,7 @@ def cache_bytes(answer, case: Case) -> None:
 
 @exercise("10.3", "longest_context")
 def longest_context(answer, case: Case) -> None:
-    n_heads, n_layers, size = case.integer(2, 9), case.integer(2, 7), case.choice(2, 4)
+    (n_heads, n_layers), size = case.different(2, 5, 9), case.choice(2, 4)
     lists = [case.different(n, 1, 12) for n in (2, 3, 5)]
     contexts = [2 ** (len(ranks) - 1) * case.integer(20, 60) for ranks in lists]
 
@@ -107,6 +110,9 @@ def longest_context(answer, case: Case) -> None:
         "the values take r numbers a token, not E": over(
             lambda r, b: search(r, b, values=room(r, 1024, 0) / (sum(r) * 1024 * n_heads * n_layers * size))
         ),
+        "these are numbers; how many bytes has each?": over(lambda r, b: search(r, size * b)),
+        "every layer has a cache of its own": over(lambda r, b: search(r, n_layers * b)),
+        "every head has keys and values of its own": over(lambda r, b: search(r, n_heads * b)),
         "the context need not be a power of two": over(lambda r, b: 2 ** (search(r, b).bit_length() - 1)),
     }
     got = [answer(b, ranks, n_heads, n_layers, size) for ranks, pair in zip(lists, budgets, strict=True) for b in pair]
@@ -121,9 +127,9 @@ def write_chunk(answer, case: Case) -> None:
     new = [2, 3, slots + case.choice(1, slots + 1)][case.turn(3)]
     ring, chunk = case.normal(slots, features), case.normal(new, features)
 
-    def write(tokens, rows, start=None) -> Tensor:
+    def write(tokens, rows, start=None, strict=True) -> Tensor:
         after = (ring if start is None else start).double().clone()
-        for token, row in zip(tokens, rows, strict=True):
+        for token, row in zip(tokens, rows, strict=strict):
             after[token % slots] = chunk[row].double()
         return after
 
@@ -139,6 +145,11 @@ def write_chunk(answer, case: Case) -> None:
         "a ring is no queue: nothing moves, the new overwrite the old": torch.cat([ring, chunk])[-slots:].double(),
         "what the chunk does not overwrite stays as it was": write(
             range(before, before + new), everything, torch.zeros_like(ring)
+        ),
+        "after the last slot comes slot 0: what does not fit at the end of the ring goes on at its beginning": write(
+            (token for token in range(before + new - n, before + new) if token // slots == (before + new - n) // slots),
+            latest,
+            strict=False,
         ),
         "the first new token is number `before`: so many have come already, counted from 0": write(
             range(before + 1, before + 1 + new), everything
@@ -156,8 +167,7 @@ def decode_step(answer, case: Case) -> None:
     # inside the second finest block of the second half: each level began elsewhere
     newest = context // 2 + sizes[2] + case.integer(0, sizes[2] - 2)
     q, keys, values = case.normal(d), case.normal(newest + 1, d), case.normal(newest + 1, d)
-    wide_q, wide_k, wide_v = 3 * q.double(), keys.double(), values.double()
-    q = 3 * q
+    wide_q, wide_k, wide_v = q.double(), keys.double(), values.double()
     rings = [case.normal(size, rank) for size, rank in zip(sizes, ranks, strict=True)]
     for ring, part in zip(rings, keys.split(ranks, dim=1), strict=True):  # later tokens overwrite earlier ones
         for token in range(newest + 1):
@@ -185,6 +195,9 @@ def decode_step(answer, case: Case) -> None:
         """The ring laid along the beginning of the text."""
         return rings[level][j].double()
 
+    position = torch.arange(newest + 1)
+    shared = sum((position // size == newest // size).double() for size in sizes)  # levels of each key
+
     def with_future(S):
         return torch.cat([S, torch.zeros(context - newest - 1, dtype=torch.float64)]).softmax(0)[: newest + 1]
 
@@ -201,10 +214,16 @@ def decode_step(answer, case: Case) -> None:
         "only keys of the block so far are valid, (newest mod slots) + 1 of them; the rest are of the block before": (
             lambda: out(key=in_ring, shares=lambda j, level: newest - sizes[level] < j)
         ),
+        "the newest token meets itself too: its own key lies in slot newest mod slots": lambda: out(
+            shares=lambda j, level: j < newest and j // sizes[level] == newest // sizes[level]
+        ),
+        "the scores are divided by the number of shared levels, which was not asked here": lambda: out(
+            weights=lambda S: (S / shared).softmax(0)
+        ),
         "only level 1 is here; the finer levels add to the scores of their block": lambda: out(
             shares=lambda j, level: level == 0
         ),
         "tokens that have not come yet take part in the softmax": lambda: out(weights=with_future),
     }
     got = answer(q.clone(), [ring.clone() for ring in rings], room.clone(), newest)
-    case.same(got, out(), near, what="output", loose=20)
+    case.same(got, out(), near, what="output", loose=5)

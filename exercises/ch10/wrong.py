@@ -23,6 +23,11 @@ def not_yet(token, newest, block_size):
     return token % block_size if token // block_size == newest // block_size else -1
 
 
+@wrong("10.1", "not its own key", says="its own key")
+def strictly_earlier(token, newest, block_size):
+    return -1 if token == newest else slot_of_key(token, newest, block_size)
+
+
 @wrong("10.1", "counted from 1", says="slots are counted from 0")
 def from_one(token, newest, block_size):
     slot = slot_of_key(token, newest, block_size)
@@ -98,6 +103,11 @@ def any_length(budget, ranks, *rest):
     return tokens(budget, per_token(ranks) + sum(ranks), *rest)
 
 
+@wrong("10.3", "one layer", says="every layer has a cache")
+def room_for_one_layer(budget, ranks, n_heads, n_layers, bytes_a_number):
+    return longest_context(budget, ranks, n_heads, 1, bytes_a_number)
+
+
 @wrong("10.3", "rounded up", says="rounded up")
 def rounded_up(budget, ranks, *rest):
     return longest_context(budget, ranks, *rest) + 2 ** (len(ranks) - 1)
@@ -162,6 +172,13 @@ def erased(ring, chunk, before):
     return write_chunk(torch.zeros_like(ring), chunk, before)
 
 
+@wrong("10.4", "no turn at the end", says="after the last slot comes slot 0")
+def no_turn(ring, chunk, before):
+    kept = chunk[-len(ring) :]
+    first = before + len(chunk) - len(kept)
+    return put(ring, range(first, (first // len(ring) + 1) * len(ring)), kept)
+
+
 @wrong("10.4", "one too far", says="counted from 0")
 def one_slot_on(ring, chunk, before):
     return write_chunk(ring, chunk, before + 1)
@@ -218,6 +235,13 @@ def whole_ring(query, rings, values, newest):
         return token, ring[token % len(ring)]
 
     return step(query, rings, values, newest, place=latest)
+
+
+@wrong("10.5", "without itself", says="meets itself too")
+def without_itself(query, rings, values, newest):
+    return step(
+        query, rings, values, newest, place=lambda ring, n: (slice(n - n % len(ring), n), ring[: n % len(ring)])
+    )
 
 
 @wrong("10.5", "level 1 alone", says="only level 1 is here")

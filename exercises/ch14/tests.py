@@ -13,7 +13,7 @@ from ..registry import exercise
 def directions(answer, case: Case) -> None:
     queries, keys = case.different(2, 6, 12)
     rank = case.integer(2, 4)
-    scores = case.normal(queries, rank) @ case.normal(rank, keys) + 3 * case.normal(queries, 1)
+    scores = case.normal(queries, rank) @ case.normal(rank, keys) + 2 + 3 * case.normal(queries, 1)
     wide = scores.double()
     seen = wide - wide.mean(1, keepdim=True)
 
@@ -24,6 +24,10 @@ def directions(answer, case: Case) -> None:
     share = sigma / sigma.sum()
     near = {
         "the mean of each row is still there; a softmax over the keys does not see it": inspection.effective_rank(wide),
+        "one mean is taken off all scores; each row has its own": inspection.effective_rank(wide - wide.mean()),
+        "these are the directions of the weights; the question is about the scores, before the softmax": (
+            inspection.effective_rank(wide.softmax(1))
+        ),
         "the mean is taken off each column; the softmax runs over the keys of a row": inspection.effective_rank(
             wide - wide.mean(0)
         ),
@@ -58,6 +62,7 @@ def mass_by_distance(answer, case: Case) -> None:
 
     want = mass()
     near = {
+        "the query `first` itself counts": mass(first=first + 1),
         "all queries are counted; those before `first` have no far keys to look at": mass(first=0),
         "the sum is divided by the number of all queries": want * (seq - first) / seq,
         "this is a sum over queries; the share is their mean": want * (seq - first),
@@ -84,6 +89,8 @@ def likeness(answer, case: Case) -> None:
         "the form is transposed: the question is on its left": cosine(E.T @ M.T @ C @ E),
         "a cosine has the length of the identity below it, sqrt(d)": F.trace() / F.norm(),
         "the length of the identity is sqrt(d), not d": F.trace() / F.norm() / d,
+        "a cosine has both lengths below it, that of the form too": F.trace() / d**0.5,
+        "this is the mean of the diagonal; a cosine is divided by the lengths of both": F.trace() / d,
         "the length of a matrix is its Frobenius norm, not its largest singular value": F.trace()
         / torch.linalg.matrix_norm(F, 2)
         / d**0.5,
@@ -104,9 +111,12 @@ def moved(answer, case: Case) -> None:
         return (before - after).abs().sum(1)
 
     change = distances(S, S - level)
+    before, after = (inspection.softmax_seen(some, True) for some in (S, S - level))
+    largest = (before - after).abs().amax(1)
     near = {
         "each move is counted twice, where it leaves and where it arrives": change.mean(),
         "a query sees no later keys: mask the scores before both softmaxes": distances(S, S - level, False).mean() / 2,
+        "this is the largest change of a single key; attention may go to several": largest.mean(),
         "this is a sum over queries; the answer is their mean": change.sum() / 2,
         "this keeps the part alone; the question is what happens without it": distances(S, level).mean() / 2,
         "the part is added once more; take it out": distances(S, S + level).mean() / 2,

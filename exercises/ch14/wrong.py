@@ -25,6 +25,16 @@ def columns(scores):
     return entropy_of(scores - scores.mean(0)).exp()
 
 
+@wrong("14.1", "one mean for all", says="each row has its own")
+def one_mean(scores):
+    return entropy_of(scores - scores.mean()).exp()
+
+
+@wrong("14.1", "the weights", says="before the softmax")
+def of_the_weights(scores):
+    return entropy_of(scores.softmax(1)).exp()
+
+
 @wrong("14.1", "squares of singular values", says="squares of the singular values")
 def squares(scores):
     return entropy_of(scores - scores.mean(1, keepdim=True), 2).exp()
@@ -53,6 +63,11 @@ def mass(weights, edges, first, inside=lambda away, low, high: (away >= low) & (
 @wrong("14.2", "every query", says="have no far keys")
 def every_query(weights, edges, first):
     return mass_by_distance(weights, edges, 0)
+
+
+@wrong("14.2", "one query too late", says="itself counts")
+def one_late(weights, edges, first):
+    return mass_by_distance(weights, edges, first + 1)
 
 
 @wrong("14.2", "divided by all queries", says="the number of all queries")
@@ -107,6 +122,11 @@ def root_missing(embed, form, copy):
     return likeness(embed, form, copy) / embed.shape[1] ** 0.5
 
 
+@wrong("14.3", "the mean of the diagonal", says="the lengths of both")
+def mean_of_the_diagonal(embed, form, copy):
+    return (embed.T @ form @ copy @ embed).diagonal().mean()
+
+
 @wrong("14.3", "the spectral norm", says="Frobenius norm")
 def spectral(embed, form, copy):
     circuit = embed.T @ form @ copy @ embed
@@ -150,6 +170,13 @@ def part_alone(scores, part):
 @wrong("14.4", "the part added", says="added once more")
 def part_added(scores, part):
     return change(scores, scores + part).mean() / 2
+
+
+@wrong("14.4", "the largest change", says="attention may go to several")
+def one_key(scores, part):
+    future = torch.ones_like(scores).triu(1).bool()
+    before, after = (s.masked_fill(future, -torch.inf).softmax(1) for s in (scores, scores - part))
+    return (before - after).abs().amax(1).mean()
 
 
 @wrong("14.4", "a mean over pairs", says="mean over all pairs")

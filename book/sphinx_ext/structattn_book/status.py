@@ -79,12 +79,17 @@ class RecordsTable(SphinxDirective):
         return table(
             ["record", nodes.literal("", path.stem)],
             [
-                ["commit", nodes.literal("", known["commit"][:10])],
+                ["commit", nodes.literal("", shortened(known["commit"]))],
                 ["command", nodes.literal("", known["command"])],
                 *rows,
                 ["wall time", seconds(record.get("wall_seconds", "not recorded"))],
             ],
         )
+
+
+def shortened(commits: str) -> str:
+    """Each of the commits at which the parts of a record were made, in ten digits."""
+    return "; ".join(commit[:10] for commit in commits.split("; "))
 
 
 def git_commit(root: Path) -> str:

@@ -148,7 +148,7 @@ export default {
       handle.setAttribute("aria-valuenow", i);
       handle.setAttribute("aria-valuetext", `query ${i}, ${shown(tokens[i])}`);
       const liked = favourites(weights, 3).map((j) => `${shown(tokens[j])} at ${j} (${percent(weights[j])})`).join(", ");
-      const uses = one.energy.length > 1 ? ` Its loudest level is ${1 + one.energy.indexOf(Math.max(...one.energy))}; without level ${1 + one.use.indexOf(Math.max(...one.use))} it would move the most attention.` : "";
+      const uses = one.energy.length > 1 ? ` Its loudest level is ${1 + one.energy.indexOf(Math.max(...one.energy))}; taking out level ${1 + one.use.indexOf(Math.max(...one.use))} would move the most attention.` : "";
       const ranks = ` The effective rank of its scores is ${one.rank.toFixed(1)}, that of M ${one.form_rank.toFixed(1)}.`;
       say(`${called[chosen.model]}, layer ${chosen.layer}, head ${chosen.head}: on average it looks ${one.distance.toFixed(1)} tokens back.${ranks}${uses} Here the query at ${i}, ${shown(tokens[i])}, looks most at ${liked}.`);
     };

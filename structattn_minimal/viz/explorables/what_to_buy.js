@@ -37,6 +37,7 @@ const budget = ({ kind, d, width: D, heads: H }) => {
 export const compute = { budget, mlrRanks };
 
 const STYLE_HERE = `
+.wb-table :is(th, td) { padding-inline: .2rem; }
 .wb-table tbody th { white-space: nowrap; }
 .wb-table tr.now :is(th, td) { color: inherit; }
 .wb-table i.dot { display: inline-block; inline-size: .8em; block-size: .8em; border-radius: 50%; margin-inline-end: .4em; }
@@ -126,7 +127,7 @@ export default {
       const against = rank < setting.d ? `below d = ${setting.d}: there are inputs that one head cannot tell apart` : `enough for d = ${setting.d}`;
       const share = (part) => `${(100 * macs[part] / sums[setting.kind]).toFixed(0)} %`;
       const noted = setting.guess[place];
-      say(`A ${label} head at width ${setting.width} has rank up to ${rank}, ${against}. Of the multiply-accumulates a token, scores take ${share("scores")} and projections ${share("projections")}. `
+      say(`${label === "MLR" ? "An" : "A"} ${label} head at width ${setting.width} has rank up to ${rank}, ${against}. Of the multiply-accumulates a token, scores take ${share("scores")} and projections ${share("projections")}. `
         + (noted === NOT_YET ? `You have not guessed for ${label} yet.` : `Your guess for ${label}: ${noted === WIDER ? "a low error at none of these widths" : `a low error from width ${noted} on`}.`));
       const ranks = Object.entries(KINDS).map(([name, one]) => `${one} ${all[name].rank}`).join(", ");
       drawing.setAttribute("aria-label", `Rank of a head against width. At width ${setting.width}: ${ranks}; the task has d = ${setting.d}.`);
