@@ -62,8 +62,9 @@ class GlobalSlidingWindowAttention(StandardAttention):
         self.ranks, self.window = ranks, window
 
     def key_groups(self, seq_len: int):
-        slots = (seq_len, min(seq_len, self.window + 1))
-        return tuple(KeyGroup(self.n_heads, r, n, r**-0.5) for r, n in zip(self.ranks, slots, strict=True))
+        g, l = self.ranks
+        near = min(seq_len, self.window + 1)
+        return KeyGroup(self.n_heads, g, seq_len, g**-0.5), KeyGroup(self.n_heads, l, near, l**-0.5)
 
     def maps(self, products, q_pos, k_pos):
         windows = (inf, self.window)  # the global part sees the whole sequence

@@ -11,7 +11,7 @@ def require(condition: bool, message: str) -> None:
 
 def shape_of(value: object) -> str:
     """What a message says of `value`: the shape of a tensor, else the thing itself."""
-    return str(tuple(value.shape)) if hasattr(value, "shape") else repr(value)
+    return f"{tuple(value.shape)}" if hasattr(value, "shape") else repr(value)  # torch.compile traces no str(tuple)
 
 
 def positive_int(name: str, value: object) -> int:

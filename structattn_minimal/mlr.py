@@ -129,8 +129,9 @@ def _floating_tensors(**tensors):
         require(floating, f"{name} must be a tensor of floating-point numbers, got {getattr(t, 'dtype', t)!r}")
 
     def as_under_autocast(t):
-        on = torch.is_autocast_enabled(t.device.type) and t.dtype != torch.float64
-        return t.to(torch.get_autocast_dtype(t.device.type)) if on else t
+        kind = t.device.type  # "meta" has no autocast, and torch refuses to be asked
+        on = kind != "meta" and torch.is_autocast_enabled(kind) and t.dtype != torch.float64
+        return t.to(torch.get_autocast_dtype(kind)) if on else t
 
     return map(as_under_autocast, tensors.values())
 

@@ -258,7 +258,8 @@ class GPT(nn.Module):
         fit = inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends and inputs.is_floating_point() == floating
         require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
         length = inputs.shape[1]
-        require(1 <= length <= context, f"{name} must hold 1 to context = {context} positions, got {length}")
+        if not 1 <= length <= context:  # no message before: torch.compile would compile for each length that one names
+            raise ValueError(f"{name} must hold 1 to context = {context} positions, got {length}")
 
 
 def _draw(logits: Float[Tensor, "batch vocab"], temperature: float, generator) -> Int[Tensor, "batch one"]:

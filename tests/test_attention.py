@@ -1,5 +1,10 @@
 """Attention layers: each scores as it says, and its forward pass is softmax(scores) V, projected."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from drawing import assert_close, randn
@@ -317,6 +322,22 @@ def test_layers_compile(kind, unchecked):
     torch.compiler.reset()
     attention, x = layer(kind), randn(2, 9, D)
     assert_close(torch.compile(attention, backend="eager")(x), attention(x))
+
+
+def test_layers_compile_whole_when_lengths_vary():
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
+    script = [sys.executable, str(here / "compiled_layers.py")]
+    done = subprocess.run(script, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@each_kind
+def test_layers_run_without_numbers(kind, unchecked):
+    with torch.device("meta"):
+        attention, x = layer(kind), randn(2, 9, D)
+        assert attention(x).shape == (2, 9, D)
+        assert attention.scores(x).shape[2:] == (9, 9)
 
 
 @normed_or_not
