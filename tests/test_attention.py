@@ -296,6 +296,13 @@ def test_mlr_attention_is_the_same_on_every_backend(backend):
     assert_close(other(x), attention(x))
 
 
+def test_what_is_changed_on_a_layer_of_mlr_attention_holds_for_all_that_it_does():
+    attention, x = layer("mlr"), randn(2, 9, D)
+    attention.normalize_levels, attention.level_scales = True, (0.5, 0.2, 0.9)
+    expected = attention.merge_heads(attention.scores(x).softmax(-1) @ attention.split_heads(attention.value(x)))
+    assert_close(attention(x), expected)
+
+
 @each_kind
 def test_layers_run_under_autocast(kind):
     attention, x = layer(kind).float(), torch.randn(2, 9, D)
