@@ -31,7 +31,7 @@ def positive_ints(name: str, values: object, length: int | None = None) -> tuple
 
 
 def divides(name: str, divisor: int, whole_name: str, whole: int) -> int:
-    """`whole // divisor`, if nothing remains."""
+    """`whole // divisor`, if `divisor` is a positive integer that divides `whole`."""
     positive_int(name, divisor)
     require(whole % divisor == 0, f"{name} must divide {whole_name} = {whole}, got {divisor}")
     return whole // divisor

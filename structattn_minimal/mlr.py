@@ -54,10 +54,11 @@ def mlr_attention(
     """Softmax attention with multi-level low-rank scores, the sibling of `scaled_dot_product_attention`.
 
     Args:
-        q, k: queries and keys; their d features are split into `ranks`, coarsest level first. v: values, of any width
-        d_v. ranks: r_1, ..., r_L, which sum to d. block_sizes: tokens in a block of each level, coarse to fine, each
-        dividing the one before, the first at least T;
-            the last block may be ragged. Default: T / 2^(l-1).
+        q, k: queries and keys; their d features are split into `ranks`, coarsest level first.
+        v: values, of any width d_v.
+        ranks: r_1, ..., r_L, which sum to d.
+        block_sizes: tokens in a block of each level, coarse to fine, each dividing the one before, the first at least
+            T; the last block may be ragged. Default: T / 2^(l-1).
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
