@@ -20,7 +20,7 @@ import structattn_minimal as sa
 from structattn_minimal import mlr_kernel
 
 HERE = Path(__file__).parent
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
+needs_triton = pytest.mark.skipif(not mlr_kernel.HAS_TRITON, reason="needs the package triton, 3.4 or later")
 # Triton 3.6 and before cannot interpret with a later numpy.
 old = (
     find_spec("triton") and Version(version("triton")) < Version("3.7") and Version(version("numpy")) >= Version("2.3")
