@@ -32,7 +32,7 @@ def norm(width: int, enabled: bool) -> nn.Module:
 
 
 def head_dimension(d_model: int, n_heads: int) -> int:
-    """`d_model / n_heads`, if nothing remains."""
+    """`d_model // n_heads`, if both are positive integers and the second divides the first."""
     return divides("n_heads", n_heads, "d_model", positive_int("d_model", d_model))
 
 

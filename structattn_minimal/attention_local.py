@@ -62,8 +62,9 @@ class GlobalSlidingWindowAttention(StandardAttention):
         self.ranks, self.window = ranks, window
 
     def key_groups(self, seq_len: int):
-        slots = (seq_len, min(seq_len, self.window + 1))
-        return tuple(KeyGroup(self.n_heads, r, n, r**-0.5) for r, n in zip(self.ranks, slots, strict=True))
+        g, l = self.ranks
+        near = min(seq_len, self.window + 1)
+        return KeyGroup(self.n_heads, g, seq_len, g**-0.5), KeyGroup(self.n_heads, l, near, l**-0.5)
 
     def maps(self, products, q_pos, k_pos):
         windows = (inf, self.window)  # the global part sees the whole sequence
@@ -142,18 +143,10 @@ class MLRAttention(StandardAttention):
         check_backend(backend)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
         self.ranks, self.context, self.block_sizes = ranks, context, block_sizes
-        self.normalize_levels = normalize_levels
-        self.options = {
-            "ranks": self.ranks,
-            "block_sizes": self.block_sizes,
-            "normalize_levels": normalize_levels,
-            "causal": causal,
-            "level_scales": level_scales,
-        }
-        self.backend = backend
+        self.normalize_levels, self.level_scales, self.backend = normalize_levels, level_scales, backend
 
     def key_groups(self, seq_len: int):
-        scales = scales_of_levels(self.ranks, self.options["level_scales"])
+        scales = scales_of_levels(self.ranks, self.level_scales)
         levels = zip(self.ranks, self.block_sizes, scales, strict=True)
         return tuple(KeyGroup(self.n_heads, r, min(seq_len, size), scale) for r, size, scale in levels)
 
@@ -177,7 +170,17 @@ class MLRAttention(StandardAttention):
         return super().newest_maps([scores / shared if self.normalize_levels else scores], lengths)
 
     def attend(self, q, k, v):
-        return mlr_attention(q, k, v, **self.options, backend=self.backend)
+        return mlr_attention(
+            q,
+            k,
+            v,
+            self.ranks,
+            block_sizes=self.block_sizes,
+            normalize_levels=self.normalize_levels,
+            causal=self.causal,
+            level_scales=self.level_scales,
+            backend=self.backend,
+        )
 
     def to_dense(self, head: int) -> NoReturn:
         raise ValueError("MLRAttention scores a pair by its distance too; there is no single matrix M")

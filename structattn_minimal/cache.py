@@ -71,8 +71,8 @@ class AttentionCache:
         capacity: the most tokens that a row will hold.
 
     Attributes:
-        lengths: (B,) tokens held by each row so far. elements: keys and values that the buffers hold, B times
-            `attention_cost(attention, capacity).cached_elements`.
+        lengths: (B,) tokens held by each row so far.
+        elements: keys and values that the buffers hold, B times `attention_cost(attention, capacity).cached_elements`.
 
     Raises:
         ValueError: for anything else, for attention that is not causal, and for a capacity beyond the context of MLR

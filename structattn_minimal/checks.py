@@ -11,7 +11,7 @@ def require(condition: bool, message: str) -> None:
 
 def shape_of(value: object) -> str:
     """What a message says of `value`: the shape of a tensor, else the thing itself."""
-    return str(tuple(value.shape)) if hasattr(value, "shape") else repr(value)
+    return f"{tuple(value.shape)}" if hasattr(value, "shape") else repr(value)  # torch.compile traces no str(tuple)
 
 
 def positive_int(name: str, value: object) -> int:
@@ -31,7 +31,7 @@ def positive_ints(name: str, values: object, length: int | None = None) -> tuple
 
 
 def divides(name: str, divisor: int, whole_name: str, whole: int) -> int:
-    """`whole // divisor`, if nothing remains."""
+    """`whole // divisor`, if `divisor` is a positive integer that divides `whole`."""
     positive_int(name, divisor)
     require(whole % divisor == 0, f"{name} must divide {whole_name} = {whole}, got {divisor}")
     return whole // divisor

@@ -19,8 +19,8 @@ class Cost:
         projection_macs: maps from features to features: queries, keys, values, output.
         score_macs: dot products of queries and keys.
         value_macs: the sums of values under the softmax weights.
-        cached_elements: keys and values that a decoder holds after the last token, in rings of the latest tokens: of
-            each feature as many as the furthest-looking query so far needed, its own token included.
+        cached_elements: keys and values that a decoder holds after the last token. Each feature is held for the latest
+            tokens alone, as many as the furthest-looking query so far needed, its own token included.
     """
 
     params: int

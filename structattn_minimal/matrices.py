@@ -1,9 +1,7 @@
-"""Structured matrices: six families behind one protocol. Each is a map y = M x with far fewer parameters than M has
-entries.
+"""Structured matrices: six families, one protocol. Each is a map y = M x with far fewer parameters than M has entries.
 
 Every factor is drawn from N(0, 1 / fan_in), so that inputs of unit variance leave with unit variance (Kuang et al.
-2025; Yang & Hu 2021). In the comments, a b = d_out and c d = d_in split the rows and columns, and s is a
-rank.
+2025; Yang & Hu 2021). In the comments, a b = d_out and c d = d_in split the rows and columns, and s is a rank.
 """
 
 from math import log2
@@ -36,7 +34,7 @@ class StructuredMatrix(nn.Module):
         return self.num_params
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """y = M x for each vector along the last axis."""
+        """y = M x for each vector along the last axis. Raises `ValueError` for another width than `d_in`."""
         fits = isinstance(x, Tensor) and x.shape[-1:] == (self.d_in,)
         require(fits, f"x must have {self.d_in} features (d_in) along its last axis, got {shape_of(x)}")
         return self.multiply(x)
@@ -60,8 +58,7 @@ def clip_rms(weight: Float[Tensor, "..."], fan_in: int, fan_out: int) -> Float[T
     """weight / max(1, RMS(weight) / sigma_0) with sigma_0 = sqrt(min(fan_in, fan_out)) / fan_in.
 
     Keeps a factor from growing beyond the size at which its spectral norm is of order sqrt(fan_out / fan_in); within
-    that size it changes nothing. Source: Qiu et al. 2024; Kuang et al. 2025 apply it to each factor of BTT
-    and MLR.
+    that size it changes nothing. Source: Qiu et al. 2024; Kuang et al. 2025 apply it to each factor of BTT and MLR.
     """
     sigma_0 = min(fan_in, fan_out) ** 0.5 / fan_in
     return weight / (weight.square().mean().sqrt() / sigma_0).clamp(min=1)

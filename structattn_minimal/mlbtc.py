@@ -1,7 +1,6 @@
 """MLBTC, multi-level block tensor contraction: the one family that holds the others (Kuang et al. 2025).
 
-    M = sum_l P_L,l blockdiag(L_l,1 ...) P_R,l blockdiag(R_l,1 ...)
-    (2)
+    M = sum_l P_L,l blockdiag(L_l,1 ...) P_R,l blockdiag(R_l,1 ...)                                                  (2)
 
 A `Level` fixes the shapes of its blocks, and with them both permutations.
 """

@@ -54,10 +54,11 @@ def mlr_attention(
     """Softmax attention with multi-level low-rank scores, the sibling of `scaled_dot_product_attention`.
 
     Args:
-        q, k: queries and keys; their d features are split into `ranks`, coarsest level first. v: values, of any width
-        d_v. ranks: r_1, ..., r_L, which sum to d. block_sizes: tokens in a block of each level, coarse to fine, each
-        dividing the one before, the first at least T;
-            the last block may be ragged. Default: T / 2^(l-1).
+        q, k: queries and keys; their d features are split into `ranks`, coarsest level first.
+        v: values, of any width d_v.
+        ranks: r_1, ..., r_L, which sum to d.
+        block_sizes: tokens in a block of each level, coarse to fine, each dividing the one before, the first at least
+            T; the last block may be ragged. Default: T / 2^(l-1).
         normalize_levels: divide each score by the number of levels the pair shares.
         causal: mask the keys after the query.
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
@@ -129,8 +130,9 @@ def _floating_tensors(**tensors):
         require(floating, f"{name} must be a tensor of floating-point numbers, got {getattr(t, 'dtype', t)!r}")
 
     def as_under_autocast(t):
-        on = torch.is_autocast_enabled(t.device.type) and t.dtype != torch.float64
-        return t.to(torch.get_autocast_dtype(t.device.type)) if on else t
+        kind = t.device.type  # "meta" has no autocast, and torch refuses to be asked
+        on = kind != "meta" and torch.is_autocast_enabled(kind) and t.dtype != torch.float64
+        return t.to(torch.get_autocast_dtype(kind)) if on else t
 
     return map(as_under_autocast, tensors.values())
 

@@ -10,13 +10,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, library
 from torch.nn.functional import pad
 
-HAS_TRITON = find_spec("triton") is not None
+
+def _has_triton() -> bool:
+    """Whether there is a Triton that knows tensor descriptors, 3.4 or later, found without importing it."""
+    spec = find_spec("triton")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return any((Path(folder) / "tools/tensor_descriptor.py").is_file() for folder in folders)
+
+
+HAS_TRITON = _has_triton()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as Triton does
 WIDEST = 128  # features, and values, that a program holds
 DEEPEST = 8  # levels
@@ -59,7 +68,7 @@ def launch(name: str, q: Tensor, full: int, block_sizes: Sequence[int]) -> Launc
 def obstacle(q: Tensor, v: Tensor, n_levels: int, causal: bool) -> str | None:
     """Why the kernel cannot take these, in words; None if it can."""
     if not HAS_TRITON:
-        return "needs the package triton"
+        return "needs the package triton, 3.4 or later (torch 2.8 brings it)"
     if not q.is_cuda and not INTERPRETED:
         return f"needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1), got tensors on {q.device}"
     if not causal:
@@ -192,7 +201,15 @@ def _kept_scales(ranks, scales, device):
         return _make_scales(ranks, scales, device)
 
 
-@library.custom_op("structattn::mlr", mutates_args=())
+# Written out, since torch 2.6 reads no annotation such as Sequence[int].
+SETTING = "SymInt[] ranks, SymInt[] block_sizes, bool normalize_levels"
+
+
+@library.custom_op(
+    "structattn::mlr",
+    mutates_args=(),
+    schema=f"(Tensor q, Tensor k, Tensor v, Tensor scales, {SETTING}) -> (Tensor, Tensor, Tensor)",
+)
 def mlr_op(
     q: Tensor, k: Tensor, v: Tensor, scales: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,
@@ -212,7 +229,12 @@ def _(q, k, v, scales, ranks, block_sizes, normalize_levels):
     return torch.empty_like(v), q.new_empty(q.shape[:-1], dtype=torch.float32), torch.empty_like(q)
 
 
-@library.custom_op("structattn::mlr_backward", mutates_args=())
+@library.custom_op(
+    "structattn::mlr_backward",
+    mutates_args=(),
+    schema=f"(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor scales, Tensor out, Tensor lse, {SETTING})"
+    " -> (Tensor, Tensor, Tensor)",
+)
 def mlr_backward_op(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, scales: Tensor, out: Tensor, lse: Tensor,
     ranks: Sequence[int], block_sizes: Sequence[int], normalize_levels: bool,

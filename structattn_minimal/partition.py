@@ -44,7 +44,11 @@ def same_block(
 
 
 def shared_levels(seq_len: int, block_sizes: Sequence[int]) -> Int[Tensor, "seq seq"]:
-    """How many levels each pair of positions shares: 1 for far pairs, all levels for near ones."""
+    """How many levels each pair of positions shares: 1 for far pairs, all levels for near ones.
+
+    block_sizes: tokens in a block of each level, coarse to fine. Raises `ValueError` unless they nest and the first
+    covers the sequence.
+    """
     sizes = check_block_sizes(block_sizes, positive_int("seq_len", seq_len))
     position = torch.arange(seq_len)
     return torch.stack([same_block(position, position, size) for size in sizes]).sum(0)

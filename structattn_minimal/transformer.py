@@ -214,13 +214,13 @@ class GPT(nn.Module):
         generator: torch.Generator | None = None,
         cuda_graph: bool = True,
     ) -> Int[Tensor, "batch longer"]:
-        """`tokens` continued by `max_new_tokens` samples from softmax(logits / temperature); temperature 0 takes the
-        best.
+        """`tokens` continued by `max_new_tokens` samples from softmax(logits / temperature).
 
-        One pass over the prompt, then one token a step, with caches. On a CUDA device the step is captured as a graph
-        once and replayed for each token, unless `cuda_graph` is False; hooks on the model then see the first steps
-        alone. Samples are drawn outside the graph, so that the tokens are the same. Raises `ValueError` if the result
-        would exceed `context`: nothing slides, for there is no learned position beyond it.
+        Temperature 0 takes the likeliest token each time. One pass over the prompt, then one token a step, with caches.
+        On a CUDA device the step is captured as a graph once and replayed for each token, unless `cuda_graph` is False;
+        hooks on the model then see the first steps alone. Samples are drawn outside the graph, so that the tokens are
+        the same. Raises `ValueError` if the result would exceed `context`: nothing slides, for there is no learned
+        position beyond it.
         """
         require(self.config.vocab_size is not None, "generate needs a GPT of tokens (vocab_size), this one has d_in")
         self._check(tokens, "tokens")
@@ -251,14 +251,16 @@ class GPT(nn.Module):
     def _check(self, inputs, name: str = "inputs"):
         context, d_in = self.config.context, self.config.d_in
         if d_in is None:
-            ends, floating, wanted = (), False, "integers of shape (batch, seq)"
+            ends, wanted = (), "integers (int64 or int32) of shape (batch, seq)"
         else:
-            ends, floating, wanted = (d_in,), True, f"vectors of shape (batch, seq, d_in = {d_in})"
+            ends, wanted = (d_in,), f"vectors of shape (batch, seq, d_in = {d_in})"
         require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {shape_of(inputs)}")
-        fit = inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends and inputs.is_floating_point() == floating
+        kind = inputs.is_floating_point() if ends else inputs.dtype in (torch.int64, torch.int32)
+        fit = kind and inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends
         require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
         length = inputs.shape[1]
-        require(1 <= length <= context, f"{name} must hold 1 to context = {context} positions, got {length}")
+        if not 1 <= length <= context:  # no message before: torch.compile would compile for each length that one names
+            raise ValueError(f"{name} must hold 1 to context = {context} positions, got {length}")
 
 
 def _draw(logits: Float[Tensor, "batch vocab"], temperature: float, generator) -> Int[Tensor, "batch one"]:

@@ -1,5 +1,10 @@
 """Attention layers: each scores as it says, and its forward pass is softmax(scores) V, projected."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from drawing import assert_close, randn
@@ -291,6 +296,13 @@ def test_mlr_attention_is_the_same_on_every_backend(backend):
     assert_close(other(x), attention(x))
 
 
+def test_what_is_changed_on_a_layer_of_mlr_attention_holds_for_all_that_it_does():
+    attention, x = layer("mlr"), randn(2, 9, D)
+    attention.normalize_levels, attention.level_scales = True, (0.5, 0.2, 0.9)
+    expected = attention.merge_heads(attention.scores(x).softmax(-1) @ attention.split_heads(attention.value(x)))
+    assert_close(attention(x), expected)
+
+
 @each_kind
 def test_layers_run_under_autocast(kind):
     attention, x = layer(kind).float(), torch.randn(2, 9, D)
@@ -317,6 +329,22 @@ def test_layers_compile(kind, unchecked):
     torch.compiler.reset()
     attention, x = layer(kind), randn(2, 9, D)
     assert_close(torch.compile(attention, backend="eager")(x), attention(x))
+
+
+def test_layers_compile_whole_when_lengths_vary():
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
+    script = [sys.executable, str(here / "compiled_layers.py")]
+    done = subprocess.run(script, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@each_kind
+def test_layers_run_without_numbers(kind, unchecked):
+    with torch.device("meta"):
+        attention, x = layer(kind), randn(2, 9, D)
+        assert attention(x).shape == (2, 9, D)
+        assert attention.scores(x).shape[2:] == (9, 9)
 
 
 @normed_or_not

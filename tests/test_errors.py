@@ -153,6 +153,7 @@ WRONG = [
     (config(n_layers=2, attention=("standard", "swa")), "attention_options", "{}", "SlidingWindowAttention in layer 1"),
     (config(attention="mlr", attention_options={"ranks": (3,)}), "ranks", "(3,)", "head dimension 4"),
     (partial(GPT_OF_TOKENS, TOKENS.float()), "inputs", "torch.float32", "integers"),
+    (partial(GPT_OF_TOKENS, TOKENS.to(torch.uint8)), "inputs", "torch.uint8", "int64 or int32"),
     (partial(GPT_OF_TOKENS, None), "inputs", "None", "integers"),
     (partial(GPT_OF_TOKENS, TOKENS[0]), "inputs", "(8,)", "(batch, seq)"),
     (partial(GPT_OF_TOKENS, torch.zeros(1, 9, dtype=torch.long)), "inputs", "9", "context = 8"),

@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import structattn_minimal as sa
 from structattn_minimal import mlr_kernel
 
 HERE = Path(__file__).parent
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
+needs_triton = pytest.mark.skipif(not mlr_kernel.HAS_TRITON, reason="needs the package triton, 3.4 or later")
 # Triton 3.6 and before cannot interpret with a later numpy.
 old = (
     find_spec("triton") and Version(version("triton")) < Version("3.7") and Version(version("numpy")) >= Version("2.3")
@@ -161,6 +162,24 @@ def test_scales_first_needed_in_inference_serve_training_too():
 def test_registers_are_capped_only_where_one_level_meets_the_diagonal(block_sizes, registers):
     q = torch.empty(0, dtype=torch.bfloat16)
     assert mlr_kernel.launch("backward_columns", q, 64, block_sizes).registers == registers
+
+
+def test_a_triton_before_tensor_descriptors_is_none(monkeypatch, tmp_path):
+    """That of torch 2.6 and 2.7: "auto" goes another way, and nothing is imported in vain."""
+    old = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(mlr_kernel, "find_spec", lambda name: old)
+    assert not mlr_kernel._has_triton()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "tensor_descriptor.py").touch()
+    assert mlr_kernel._has_triton()
+
+
+def test_a_torch_that_reads_no_annotations_imports_the_package():
+    """As torch 2.6 does, of sequences of numbers."""
+    refuse = "def refuse(*args, **options): raise ValueError('unsupported type')"
+    code = f"import torch\n{refuse}\ntorch.library.infer_schema = refuse\nimport structattn_minimal"
+    done = in_a_process("-c", code)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_what_the_kernel_does_not_take_is_said():

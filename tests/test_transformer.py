@@ -3,6 +3,7 @@
 import pytest
 import torch
 from drawing import assert_close, randn
+from torch._dynamo.testing import CompileCounter
 from torch.nn.functional import cross_entropy
 
 import structattn_minimal as sa
@@ -221,3 +222,13 @@ def test_a_few_steps_learn_to_copy_the_token_before(kind):
         losses.append(loss.item())
     assert losses[0] == pytest.approx(torch.tensor(11.0).log().item())  # nothing known: log of the vocabulary
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_one_compiled_graph_serves_all_lengths(unchecked):
+    torch.compiler.reset()
+    model, counter = shaken("standard"), CompileCounter()
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    for seq_len in (5, 9, 12, 16):
+        tokens = torch.randint(model.config.vocab_size, (2, seq_len))
+        assert_close(compiled(tokens), model(tokens))
+    assert counter.frame_count == 2  # the first length, and any other

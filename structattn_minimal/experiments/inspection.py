@@ -231,7 +231,7 @@ def without_level(model: GPT, level: int) -> GPT:
         attention = block.attention
         levels = len(attention.ranks) if isinstance(attention, MLRAttention) else 0
         require(1 <= level <= levels, f"level must be one of the {levels} levels of every layer, got {level!r}")
-        scales = list(scales_of_levels(attention.ranks, attention.options["level_scales"]))
+        scales = list(scales_of_levels(attention.ranks, attention.level_scales))
         scales[level - 1] = 0.0
-        attention.options = attention.options | {"level_scales": tuple(scales)}
+        attention.level_scales = tuple(scales)
     return model

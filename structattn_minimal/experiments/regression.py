@@ -209,11 +209,6 @@ def squared_errors(
     return torch.stack([errors.mean(dim=(1, 2)), errors[..., -1].mean(dim=1)])
 
 
-def mean_error(population: Population, x: Tensor, y: Tensor) -> Float[Tensor, " models"]:
-    """Squared error of each model on its own prompts (models, prompts, ...), over all positions: the loss."""
-    return squared_errors(population(interleave(x, y)), y)[0]
-
-
 def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, Float[Tensor, "steps models"]]:
     """Train all methods on the same prompts, fresh at each step. Returns the loss of each model at each step.
 
