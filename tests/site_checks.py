@@ -120,10 +120,14 @@ def figures(page: Page) -> list[str]:
 
 
 def overflow(page: Page) -> list[str]:
-    """What sticks out of the window sideways, unless it lies in a box of its own that scrolls or clips."""
+    """What sticks out of the window sideways, unless it lies in a box of its own that scrolls or clips; an equation has
+    such a box, and should not need it.
+    """
     return page.evaluate("""() => {
         const width = document.documentElement.clientWidth;
-        if (document.scrollingElement.scrollWidth <= width) return [];
+        const cut = [...document.querySelectorAll("mjx-container[display]")].filter((e) => e.scrollWidth > e.clientWidth + 2)
+            .map((e) => `an equation is cut: ${e.closest("[id]")?.id}, ${e.scrollWidth - e.clientWidth} px`);
+        if (document.scrollingElement.scrollWidth <= width) return cut;
         const contained = (e) => {
             for (let p = e.parentElement; p && p !== document.body; p = p.parentElement) {
                 if (getComputedStyle(p).overflowX !== "visible") return true;
@@ -133,7 +137,7 @@ def overflow(page: Page) -> list[str]:
         const out = [...document.body.querySelectorAll("*")]
             .filter((e) => e.getBoundingClientRect().right > width + 1 && !contained(e))
             .map((e) => `${e.tagName.toLowerCase()}.${e.getAttribute("class")} reaches ${e.getBoundingClientRect().right}`);
-        return [`the page is ${document.scrollingElement.scrollWidth} px wide in ${width}`, ...out.slice(0, 5)];
+        return [...cut, `the page is ${document.scrollingElement.scrollWidth} px wide in ${width}`, ...out.slice(0, 5)];
     }""")
 
 

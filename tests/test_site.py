@@ -230,6 +230,8 @@ player.onclick = () => {
     if (clock) ANSWER;
 };"""
 PLAYS, PLAYS_LATE = LIVE + PLAYER.replace("ANSWER", "step()"), LIVE + PLAYER.replace("if (clock) ANSWER;", "")
+CUT_EQUATION = """<div id="equation-x"><mjx-container display="true" style="display: block; overflow-x: auto">
+<div style="width: 600px">a long formula</div></mjx-container></div>"""
 UNNAMED = EXPLORABLE.format(LIVE).replace("<label>rank", "<div>").replace("</label>", "</div>")
 
 
@@ -260,6 +262,7 @@ def complaints(browser, tmp_path):
         ("figures", '<div class="plotly-figure" data-drawn="yes" aria-label="x"></div>', "not drawn"),
         ("figures", '<div class="explorable" data-module="x" data-ready="yes" aria-label="x"></div>', "not drawn"),
         ("overflow", '<div style="width: 600px">wide</div>', "608"),
+        ("overflow", CUT_EQUATION, "an equation is cut"),
         ("accessibility", '<p style="color: #bbb; background: #fff">pale</p>', "contrast"),
         ("accessibility", "<input type='text'>", "label"),
         ("controls", EXPLORABLE.format(""), "nothing by mouse"),
