@@ -177,7 +177,7 @@ def test_a_triton_before_tensor_descriptors_is_none(monkeypatch, tmp_path):
 def test_a_torch_that_reads_no_annotations_imports_the_package():
     """As torch 2.6 does, of sequences of numbers."""
     refuse = "def refuse(*args, **options): raise ValueError('unsupported type')"
-    code = f"import torch\n{refuse}\ntorch.library.infer_schema = refuse\nimport structattn_minimal"
+    code = f"from torch import library\n{refuse}\nlibrary.infer_schema = refuse\nimport structattn_minimal"
     done = in_a_process("-c", code)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -398,8 +398,9 @@ def attempt(run: Run, *, say: Callable[[str], None], device: torch.device, **how
     except (OSError, ValueError):  # the disk, or a checkpoint: for the user to mend
         raise
     except Exception as error:
-        say(f"{run.name} failed: {type(error).__name__}: {error}"[:1000])
-        return describe(run, device) | {"status": "failed", "error": f"{type(error).__name__}: {error}"[:1000]}
+        failed = {"status": "failed", "error": f"{type(error).__name__}: {error}"[:1000]}
+        say(f"{run.name} failed: {failed['error']}")
+        return describe(run, device) | failed
     finally:
         progress.end()
 
