@@ -1,7 +1,7 @@
 """Attention whose structure is in M: bilinear scores x_i^T M x_j, with a structured matrix of high rank a head."""
 
 from collections.abc import Sequence
-from math import isqrt
+from math import isqrt, prod
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,11 @@ def is_sooner_written_out(x: Float[Tensor, "batch seq d_model"]) -> bool:
     """Whether structured matrices had better be written out, zeros and all, for one plain product with x.
 
     On a GPU memory is what costs: the factors of a matrix leave as much between them as comes out of it, while a plain
-    product has multiplications to spare, as long as its matrix is small.
+    product has multiplications to spare, as long as its matrix is small. It must have been worth writing, too: for a
+    single token, as in decoding, it is not.
     """
-    return x.is_cuda and x.shape[-1] <= 1024
+    *tokens, width = x.shape
+    return x.is_cuda and width <= min(1024, prod(tokens))
 
 
 def most_balanced_divisor(d: int) -> int:

@@ -1,14 +1,10 @@
 """Attention layers: each scores as it says, and its forward pass is softmax(scores) V, projected."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from drawing import assert_close, randn
 from layers import BILINEAR, CONTEXT, KINDS, D, H, layer
+from processes import HERE, in_a_process
 from torch._subclasses import FakeTensorMode
 
 import structattn_minimal as sa
@@ -332,10 +328,7 @@ def test_layers_compile(kind, unchecked):
 
 
 def test_layers_compile_whole_when_lengths_vary():
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here.parent), os.environ.get("PYTHONPATH", "")])
-    script = [sys.executable, str(here / "compiled_layers.py")]
-    done = subprocess.run(script, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = in_a_process(str(HERE / "compiled_layers.py"))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -365,10 +358,14 @@ def test_structured_matrices_written_out_give_the_same(d_model, qk_norm, monkeyp
             assert_close(plain, factored)
 
 
-def test_factors_are_written_out_on_a_gpu_while_that_is_small():
-    x = torch.empty(1, 1, 1024)
+def test_factors_are_written_out_on_a_gpu_while_that_is_small_and_for_tokens_enough():
+    x = torch.empty(2, 512, 1024)
     assert not attention_bilinear.is_sooner_written_out(x)
     with FakeTensorMode():
-        small, large = (torch.empty(1, 1, width, device="cuda") for width in (1024, 2048))
+        small, large = (torch.empty(2, 2048, width, device="cuda") for width in (1024, 2048))
+        enough, few, one = (torch.empty(2, seq, 1024, device="cuda") for seq in (512, 511, 1))
     assert attention_bilinear.is_sooner_written_out(small)
     assert not attention_bilinear.is_sooner_written_out(large)
+    assert attention_bilinear.is_sooner_written_out(enough)
+    assert not attention_bilinear.is_sooner_written_out(few)
+    assert not attention_bilinear.is_sooner_written_out(one)

@@ -2,11 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +12,11 @@ from drawing import block_hierarchies
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
+from processes import HERE, in_a_process
 
 import structattn_minimal as sa
 from structattn_minimal import mlr_kernel
 
-HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(not mlr_kernel.HAS_TRITON, reason="needs the package triton, 3.4 or later")
 # Triton 3.6 and before cannot interpret with a later numpy.
 old = (
@@ -27,13 +24,6 @@ old = (
 )
 needs_interpreter = pytest.mark.skipif(bool(old), reason="this triton's interpreter needs numpy < 2.3")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
-
-def in_a_process(*words, **environment):
-    env = (
-        os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])} | environment
-    )
-    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=500, check=False)
 
 
 def assert_near_the_definition(tolerance, device, dtype, first, step, **environment):
