@@ -1,4 +1,4 @@
-"""Sliding-window attention: each query sees its `window` latest keys and itself, chunk by chunk, with no T x T mask."""
+"""Sliding-window attention: each query sees its `window` latest keys and itself, with no T x T mask."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,19 +23,39 @@ def windowed_attention(
     causal: bool,
     scale: float,
 ) -> Float[Tensor, "*batch seq d_v"]:
-    """Softmax attention under `band`: queries in chunks of `window`, each against its own chunk and its neighbours."""
+    """Softmax attention under `band`, in chunks; where it is compiled for a GPU, in `blocks`."""
     seq_len = q.shape[-2]
     if window >= seq_len:
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    if torch.compiler.is_compiling() and q.is_cuda and q.ndim == 4 and min(q.shape[-1], v.shape[-1]) >= 16:
+        return blocks(q, k, v, window, causal=causal, scale=scale)
+    return chunks(q, k, v, window, causal=causal, scale=scale)
+
+
+def blocks(q, k, v, window: int, *, causal: bool, scale: float):
+    """By FlexAttention, whose kernel skips hidden blocks of scores. Not compiled, it would write all scores out."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # takes a second to import
+
+    seq_len, ahead = q.shape[-2], 0 if causal else -window
+    mask = create_block_mask(
+        lambda batch, head, i, j: (i - j <= window) & (i - j >= ahead), None, None, seq_len, seq_len, device=q.device
+    )
+    q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast a norm returns float32
+    return flex_attention(q, k, v, block_mask=mask, scale=scale)
+
+
+def chunks(q, k, v, window: int, *, causal: bool, scale: float):
+    """Queries in chunks of `window`, each against its own chunk and its neighbours."""
+    seq_len = q.shape[-2]
     after = 0 if causal else window
-    chunks = -(-seq_len // window)
-    padding = chunks * window - seq_len
-    q_chunks = pad(q, (0, 0, 0, padding)).unflatten(-2, (chunks, window))
+    n_chunks = -(-seq_len // window)
+    padding = n_chunks * window - seq_len
+    q_chunks = pad(q, (0, 0, 0, padding)).unflatten(-2, (n_chunks, window))
     k_chunks, v_chunks = (
         pad(t, (0, 0, window, padding + after)).unfold(-2, 2 * window + after, window).mT for t in (k, v)
     )  # (..., chunks, window + window + after, d)
 
-    start = torch.arange(chunks, device=q.device)[:, None] * window
+    start = torch.arange(n_chunks, device=q.device)[:, None] * window
     q_pos = (start + torch.arange(window, device=q.device))[:, :, None]
     k_pos = (start - window + torch.arange(2 * window + after, device=q.device))[:, None, :]
     distance = q_pos - k_pos
@@ -46,7 +66,7 @@ def windowed_attention(
 
 
 def windowed_pairs(seq_len: int, window: int, causal: bool) -> int:
-    """Query-key pairs that `windowed_attention` multiplies, those that its mask then hides included."""
+    """Query-key pairs that `chunks` multiplies, those that its mask then hides included."""
     if window >= seq_len:
         return seq_len**2
     return -(-seq_len // window) * window * window * (2 if causal else 3)

@@ -1,12 +1,13 @@
-"""Windowed attention in chunks is attention under a T x T band."""
+"""Windowed attention, in chunks and in blocks, is attention under a T x T band."""
 
+import pytest
 import torch
 from drawing import assert_close, randn, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from structattn_minimal.window import band, windowed_attention, windowed_pairs
+from structattn_minimal.window import band, blocks, chunks, windowed_attention, windowed_pairs
 
 
 def under_a_mask(q, k, v, window, causal, scale):
@@ -47,3 +48,35 @@ def test_windowed_pairs_are_those_that_chunks_multiply(seq_len, window, causal):
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         windowed_attention(q, k, v, window, causal=causal, scale=1.0)
     assert counter.get_total_flops() == 2 * (2 + 2) * windowed_pairs(seq_len, window, causal)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("seq_len", "window", "d", "d_v"), [(300, 100, 16, 32), (256, 128, 32, 16), (40, 7, 16, 16)])
+def test_blocks_equal_chunks(seq_len, window, d, d_v, causal):
+    q, k, v = (torch.randn(2, 3, seq_len, width) for width in (d, d, d_v))
+    ways = (way(q, k, v, window, causal=causal, scale=0.3) for way in (blocks, chunks))
+    torch.testing.assert_close(*ways, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("seq_len", "window", "d", "d_v"), [(1024, 512, 64, 64), (1024, 128, 32, 64), (384, 100, 16, 16)]
+)
+def test_on_a_gpu_compiled_windows_come_in_blocks(seq_len, window, d, d_v, dtype, unchecked):
+    """And q and k may have another dtype than v, as under autocast."""
+    torch.compiler.reset()
+    q, k, v = (torch.randn(2, 3, seq_len, width, device="cuda", requires_grad=True) for width in (d, d, d_v))
+
+    def way(windowed, dtype):
+        out = windowed(q, k, v.to(dtype), window, causal=True, scale=d**-0.5)
+        return out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))
+
+    def windowed(*args, **kwargs):
+        return windowed_attention(*args, **kwargs)
+
+    compiled = way(torch.compile(windowed, dynamic=False, fullgraph=True), dtype)
+    tolerance = 1e-2 if dtype == torch.float32 else 5e-2  # tf32 in Triton
+    for ours, expected in zip(compiled, way(chunks, torch.float32), strict=True):
+        assert (ours.float() - expected).norm() < tolerance * expected.norm()
