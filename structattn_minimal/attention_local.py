@@ -1,18 +1,19 @@
 """Attention whose structure is in the score matrix: what a pair costs depends on how far apart its tokens are."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import inf
 from typing import NoReturn
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from .attention import KeyGroup, StandardAttention, head_ranks, repeat_columns
 from .checks import positive_int, require
 from .mlr import add_levels, check_backend, check_level_scales, mlr_attention, scales_of_levels
-from .partition import halving_block_sizes, same_block
+from .partition import check_block_sizes, halving_block_sizes, same_block
 from .window import band, windowed_attention, windowed_pairs
 
 
@@ -97,30 +98,32 @@ class GlobalSlidingWindowAttention(StandardAttention):
         return (seq_len**2 + windowed_pairs(seq_len, self.window, self.causal)) * self.d_model
 
 
-def add_to_half(
+def add_to_part(
     block: Float[Tensor, "batch heads one slots"],
-    half: Float[Tensor, "batch heads one half"],
-    at: Float[Tensor, "batch one one two one"],
+    part: Float[Tensor, "batch heads one size"],
+    at: Float[Tensor, "batch one one parts one"],
 ) -> Float[Tensor, "batch heads one slots"]:
-    """`block` plus `half`, added to its first or its second half, whichever of the two `at` is 1 and not 0.
+    """`block` plus `part`, added to that of its parts at which `at` is 1 and not 0.
 
-    Where the capacity cuts a block short, `block` is shorter than two halves.
+    Where the capacity cuts a block short, `block` is shorter than its parts.
     """
-    slots, size = block.shape[-1], half.shape[-1]
-    whole = block if slots == 2 * size else pad(block, (0, 2 * size - slots))
-    return torch.addcmul(whole.unflatten(-1, (2, size)), at, half[..., None, :]).flatten(-2)[..., :slots]
+    slots, size, parts = block.shape[-1], part.shape[-1], at.shape[-2]
+    whole = block if slots == parts * size else pad(block, (0, parts * size - slots))
+    return torch.addcmul(whole.unflatten(-1, (parts, size)), at, part[..., None, :]).flatten(-2)[..., :slots]
 
 
 class MLRAttention(StandardAttention):
     """MLR attention: the structure is in S, not in M; nearby tokens share more levels, and so more features.
 
     QK-norm acts on all r features of a head before they are split into `ranks`. Blocks are those of the trained
-    `context`, halved from level to level; shorter sequences fill them in part. Equation (1) of `mlr.py`; Kuang et al.
-    2025. There is no block beyond the context, so a longer sequence is refused.
+    `context`; shorter sequences fill them in part. There is no block beyond the context, so a longer sequence is
+    refused. Equation (1) of `mlr.py`; Kuang et al. 2025.
 
     Args:
         ranks: features a level, coarsest first; they sum to the head dimension.
-        context: the longest sequence, a multiple of 2^(levels-1).
+        context: the longest sequence.
+        block_sizes: tokens in a block of each level, the first all of the context, each dividing the one before.
+            Default: halved from level to level, for which the context is a multiple of 2^(levels-1).
         normalize_levels, level_scales, backend: as in `mlr_attention`.
     """
 
@@ -131,6 +134,7 @@ class MLRAttention(StandardAttention):
         *,
         ranks: Sequence[int],
         context: int,
+        block_sizes: Sequence[int] | None = None,
         causal: bool = True,
         qk_norm: bool = True,
         normalize_levels: bool = False,
@@ -138,7 +142,11 @@ class MLRAttention(StandardAttention):
         backend: str = "auto",
     ):
         ranks = head_ranks(ranks, d_model, n_heads)
-        block_sizes = halving_block_sizes(context, len(ranks), "context")
+        if block_sizes is None:
+            block_sizes = halving_block_sizes(context, len(ranks), "context")
+        else:
+            block_sizes = check_block_sizes(block_sizes, positive_int("context", context), len(ranks))
+            require(block_sizes[0] == context, f"block_sizes[0] must be context = {context}, got {block_sizes[0]}")
         check_level_scales(level_scales, len(ranks))
         check_backend(backend)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
@@ -158,16 +166,23 @@ class MLRAttention(StandardAttention):
 
     def newest_maps(self, products, lengths):
         """From the finest level up, the scores of a block join those of the block around it."""
-        level = torch.arange(1, len(self.ranks), device=lengths.device)
-        half = ((lengths - 1)[:, None] << level) // self.context % 2  # (B, L - 1): which half of the block above
-        at_half = torch.stack((1 - half, half), dim=-1).to(products[0].dtype)[:, :, None, None, :, None]
         scores = products[-1]
         shared = torch.ones_like(scores[:, :1]) if self.normalize_levels else 1  # levels, with each token
-        for coarser, at in zip(reversed(products[:-1]), reversed(at_half.unbind(1)), strict=True):
-            scores = add_to_half(coarser, scores, at)
+        for coarser, at in zip(reversed(products[:-1]), reversed(self._parts(lengths, scores)), strict=True):
+            scores = add_to_part(coarser, scores, at)
             if self.normalize_levels:
-                shared = add_to_half(torch.ones_like(coarser[:, :1]), shared, at)
+                shared = add_to_part(torch.ones_like(coarser[:, :1]), shared, at)
         return super().newest_maps([scores / shared if self.normalize_levels else scores], lengths)
+
+    def _parts(self, lengths: Int[Tensor, " batch"], like: Tensor) -> list[Float[Tensor, "batch one one parts one"]]:
+        """For each level but the last, which of the finer blocks in a block holds the newest token: 1 there, else 0."""
+        counts = [coarse // fine for coarse, fine in pairwise(self.block_sizes)]
+        if not counts:
+            return []
+        which = [(lengths - 1) // size % count for size, count in zip(self.block_sizes[1:], counts, strict=True)]
+        part = torch.arange(max(counts), device=lengths.device)
+        at = (torch.stack(which, dim=1)[..., None] == part).to(like.dtype)[:, :, None, None, :, None]
+        return [one[..., :count, :] for one, count in zip(at.unbind(1), counts, strict=True)]
 
     def attend(self, q, k, v):
         return mlr_attention(

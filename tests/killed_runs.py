@@ -102,9 +102,9 @@ def attempt(folder, preset, name, die_at=None):
         try:
             summaries = comparison.summaries
 
-            def keep_weights(run, training, rates, seeds):
+            def keep_weights(run, stage, training, rates, seeds):
                 torch.save(training.state, folder / f"{len(list(folder.glob('*.end')))}.end")
-                return summaries(run, training, rates, seeds)
+                return summaries(run, stage, training, rates, seeds)
 
             comparison.summaries = keep_weights
             if die_at:

@@ -16,6 +16,9 @@ KINDS = {
     "mlr, normalised": lambda **kw: sa.MLRAttention(
         D, H, ranks=(1, 3), context=CONTEXT, normalize_levels=True, level_scales=[0.3, 0.8], **kw
     ),
+    "mlr, steep": lambda **kw: sa.MLRAttention(
+        D, H, ranks=(1, 2, 1), context=CONTEXT, block_sizes=(CONTEXT, 8, 4), normalize_levels=True, **kw
+    ),
 }
 BILINEAR = ("standard", "swa", "btt", "bilinear_mlr")  # S is a form x_i^T M x_j of the two tokens
 

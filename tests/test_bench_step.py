@@ -14,13 +14,13 @@ SMALL = {"width": 64, "layers": 1, "repeats": 3, "steps": 2, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def results():
-    return step.measure_all([(64, 2), (128, 1)], ["standard", "swa", "mlr_wide"], **SMALL)
+    return step.measure_all([(64, 2), (128, 1)], ["standard", "swa", "mlr_steep"], **SMALL)
 
 
 def test_every_method_has_its_time_at_every_length(results):
     assert list(results["cases"]) == ["T64_B2", "T128_B1"]
     for rows in results["cases"].values():
-        assert list(rows) == ["standard", "swa", "mlr_wide"]
+        assert list(rows) == ["standard", "swa", "mlr_steep"]
         for row in rows.values():
             assert 0 < row["lowest"] <= row["ms"] <= row["highest"]
             assert row["step"] == "eager"
@@ -59,5 +59,5 @@ def test_what_is_told_is_the_median_of_all_but_the_first(monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_a_step_is_compiled_and_one_graph():
-    (rows,) = step.measure_all([(256, 2)], ["standard", "mlr_wide"], **SMALL | {"device": "cuda"})["cases"].values()
+    (rows,) = step.measure_all([(256, 2)], ["standard", "mlr_steep"], **SMALL | {"device": "cuda"})["cases"].values()
     assert {row["step"] for row in rows.values()} == {"compiled, one CUDA graph"}

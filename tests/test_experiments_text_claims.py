@@ -85,7 +85,7 @@ def test_what_is_not_there_decides_nothing_and_is_named():
     gap["256"]["missing"] = ["mlr_D256"]
     assert claims.missing(gap)[-1] == "lm_256: no mlr_D256"
     diverged = run("mlr") | {"held_out_loss": None, "lowest": None, "highest": None}
-    failed = {"method": "mlr_wide", "width": 256, "status": "failed"}
+    failed = {"method": "mlr_steep", "width": 256, "status": "failed"}
     assert claims.methods_of(records(run("standard"), diverged, failed)) == ["standard"]
 
 
@@ -198,7 +198,7 @@ def test_one_seed_is_said_to_be_one():
 
 def test_ablations_are_decided_beyond_the_spread():
     all_ = records(
-        run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.2, 1.29)), run("mlr_wide", losses=(1.2, 1.21))
+        run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.2, 1.29)), run("mlr_steep", losses=(1.2, 1.21))
     )
     holds = [verdict.holds for verdict in claims.ablations(all_, 256)]
     assert holds == [True, None, None, None, None]

@@ -141,7 +141,7 @@ def test_a_short_sweep_then_seeds_one_model_at_a_time():
     order = []
     while (models := comparison.next_models(preset, words)) and len(order) < 9:
         stage, rates, seeds = models
-        order.append((stage, rates, seeds, preset.steps_of(stage)))
+        order.append((stage, rates, seeds, preset.of_stage(stage).steps))
         words[comparison.STAGES[stage]].append({"rate": rates[0], "held_out_loss": 1 / rates[0]})
     assert order == [
         ("sweep", [1e-3], [100], 10),
@@ -231,10 +231,12 @@ def test_the_models_are_those_of_the_paper(width):
     assert configs["swa"].layers == (("swa", {"window": 512}),) * 6
     assert configs["gswa"].layers == (("gswa", {"ranks": (32, 32), "window": 512}),) * 6
     assert configs["sequential"].layers == (("standard", {}), ("swa", {"window": 128}), ("swa", {"window": 128})) * 2
-    options = configs["mlr"].attention_options
+    options = configs["mlr_gain"].attention_options
     assert options["ranks"] == (32, 8, 6, 4, 4, 4, 4, 2)
     assert options["normalize_levels"]
-    assert configs["mlr_wide"].attention_options["level_scales"] == (0.5, 0.5, 0.25)  # 8 / r
+    options = configs["mlr_steep"].attention_options
+    assert options["level_scales"] == (0.25, 0.5, 1.0, 1.0)  # 8 / r
+    assert options["block_sizes"] == (1024, 128, 32, 8)
 
 
 # Interrupted, and several at once

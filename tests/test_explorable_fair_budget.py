@@ -29,7 +29,7 @@ START = {"method": "mlr", "width": 256, "window": 512, "ranks": RANKS[0], "query
         ("gswa", {"method": "gswa", "window": 512}),
         ("sequential", {"method": "sequential", "window": 128}),
         ("mlr", {"method": "mlr", "ranks": "32|8|6|4|4|4|4|2"}),
-        ("mlr_wide", {"method": "mlr", "ranks": "16|16|32"}),
+        ("mlr_coarse", {"method": "mlr", "ranks": "32|16|16"}),
     ],
 )
 def test_a_character_costs_what_it_costs_the_model_that_is_trained(js, width, reader, setting):

@@ -12,12 +12,12 @@ from statistics import median
 import torch
 
 from ..experiments.comparison import Run, build, release, set_precision
-from ..experiments.presets import LM_256, READERS
+from ..experiments.presets import LM_256, READERS, WIDER
 from ..experiments.training import Training
 from .clock import in_a_row
 
-METHODS = ("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
-SHAPES = {"cuda": ((1024, 64), (8192, 8)), "cpu": ((256, 4), (1024, 1))}  # T, and sequences of so many characters
+METHODS = WIDER
+SHAPES = {"cuda": ((1024, 16), (8192, 2)), "cpu": ((256, 4), (1024, 1))}  # T, and sequences of so many characters
 MODEL = {"cuda": {"width": 512, "layers": 6}, "cpu": {"width": 128, "layers": 2}}
 
 

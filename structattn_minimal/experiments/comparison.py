@@ -154,7 +154,7 @@ def execute(
 
     while models := next_models(preset, words):
         stage, rates, seeds = models
-        fresh = build(run, rates, seeds, device, compile, preset.steps_of(stage))
+        fresh = build(run, rates, seeds, device, compile, preset.of_stage(stage).steps)
         if training is not None and training.curves.shape == fresh.curves.shape:
             training.load(fresh.state)  # what is compiled and captured serves again
         else:
@@ -172,7 +172,7 @@ def execute(
             first = training.population.model(0)
             save_model(first, run.model)
             words["keepsake"] = run.task.keepsake(preset, first)
-        words[STAGES[stage]] += summaries(run, training, rates, seeds)
+        words[STAGES[stage]] += summaries(run, stage, training, rates, seeds)
     results = describe(run, device) | outcome(run, words["swept"], words["by_seed"]) | timing(training)
     results |= words.get("keepsake", {})
     results["wall_seconds"] = round(wall + perf_counter() - began, 1)
@@ -220,9 +220,9 @@ def set_precision(precision: str, device: torch.device) -> None:
         torch.set_num_threads(1)  # operations this small lose by being split over cores
 
 
-def summaries(run: Run, training: Training, rates: list[float], seeds: list[int]) -> list[dict]:
+def summaries(run: Run, stage: str, training: Training, rates: list[float], seeds: list[int]) -> list[dict]:
     """For each model: rate, seed, what it is worth, where it diverged, and its curves."""
-    measured = run.task.measure(run.preset, training.population)
+    measured = run.task.measure(run.preset.of_stage(stage), training.population)
     curves, diverged = training.curves.cpu(), training.diverged()
     lost = [{} if step is None else {run.task.METRIC: None} for step in diverged]
     return [

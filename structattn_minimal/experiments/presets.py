@@ -39,6 +39,7 @@ class Reader:
         kinds: keys of `ATTENTION_KINDS`, for the layers in turn, over and over.
         window: of the kinds that have one, as a share of the context.
         ranks: for each head dimension, of the kinds that have any.
+        parts: of MLR attention: into how many blocks each level cuts the context; None to halve from level to level.
         normalize_levels: of MLR attention: divide a score by the number of levels that the pair shares.
         gain: of MLR attention: level l is scaled by gain / r_l.
     """
@@ -47,6 +48,7 @@ class Reader:
     kinds: tuple[str, ...]
     window: float = 0.5
     ranks: dict[int, tuple[int, ...]] | None = None
+    parts: tuple[int, ...] | None = None
     normalize_levels: bool = True
     gain: float = 1.0
 
@@ -67,14 +69,17 @@ class Reader:
             case "mlr":
                 ranks = self.ranks[head_dimension]
                 scales = tuple(self.gain / rank for rank in ranks)
-                return {"ranks": ranks, "normalize_levels": self.normalize_levels, "level_scales": scales}
+                blocks = {"block_sizes": tuple(max(1, context // n) for n in self.parts)} if self.parts else {}
+                return {"ranks": ranks, "normalize_levels": self.normalize_levels, "level_scales": scales} | blocks
         return {}
 
 
-# At head dimension 64 the lists are the authors', and one whose pieces are as wide as a GPU's tiles; at 16 and 8, for
-# the small presets, lists of the same kind.
+# At head dimension 64 the authors' list, whose eight levels go down to blocks of T / 128 characters; four levels that
+# go as far, in steps and widths that suit a GPU's tiles; and three that do not. At 16 and 8, lists of the same kinds.
 AUTHORS = {64: (32, 8, 6, 4, 4, 4, 4, 2), 16: (8, 4, 2, 2), 8: (4, 2, 2)}
-WIDE = {64: (16, 16, 32), 16: (4, 4, 8), 8: (2, 2, 4)}
+STEEP = {64: (32, 16, 8, 8), 16: (8, 4, 2, 2), 8: (4, 2, 1, 1)}
+COARSE = {64: (32, 16, 16), 16: (8, 4, 4), 8: (4, 2, 2)}
+STEPS = (1, 8, 32, 128)
 
 READERS = {
     "standard": Reader("standard", ("standard",)),
@@ -83,12 +88,18 @@ READERS = {
     "sequential": Reader("sequential GSWA, window T/8", ("standard", "swa", "swa"), window=0.125),
     "mlr": Reader("MLR, the authors' ranks", ("mlr",), ranks=AUTHORS),
     "mlr_gain": Reader("MLR, the authors' ranks, gain 8", ("mlr",), ranks=AUTHORS, gain=8.0),
-    "mlr_wide": Reader("MLR, three wide levels, gain 8", ("mlr",), ranks=WIDE, gain=8.0),
-    "mlr_wide_soft": Reader("MLR, three wide levels", ("mlr",), ranks=WIDE),
-    "mlr_wide_sum": Reader(
-        "MLR, three wide levels, gain 8, undivided", ("mlr",), ranks=WIDE, gain=8.0, normalize_levels=False
+    "mlr_steep": Reader("MLR, four steep levels, gain 8", ("mlr",), ranks=STEEP, parts=STEPS, gain=8.0),
+    "mlr_steep_sum": Reader(
+        "MLR, four steep levels, gain 8, undivided",
+        ("mlr",),
+        ranks=STEEP,
+        parts=STEPS,
+        gain=8.0,
+        normalize_levels=False,
     ),
+    "mlr_coarse": Reader("MLR, three coarse levels, gain 8", ("mlr",), ranks=COARSE, gain=8.0),
 }
+WIDER = ("standard", "swa", "gswa", "sequential", "mlr_gain", "mlr_steep")  # those that are tried at every width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +133,9 @@ class Comparison:
     base_width: ClassVar[int]
     at_once: ClassVar[int | None] = None
 
-    def steps_of(self, stage: str) -> int:
-        """How long a model is trained, in the "sweep" and for the "seeds"."""
-        return self.steps
+    def of_stage(self, stage: str) -> "Comparison":
+        """What holds in the "sweep" and for the "seeds"."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,16 +180,17 @@ class TextComparison(Comparison):
         context: characters that a model reads, T.
         head_dimension: r; a model of width D has D / r heads.
         sweep_steps: how long each rate is tried.
-        windows: of held-out text on which the models are evaluated, at most.
+        windows: of held-out text on which the models are evaluated, at most; in the sweep, `sweep_windows`.
     """
 
     corpus: str = "classic-books"
     context: int = 1024
     head_dimension: int = 64
     methods: tuple[str, ...] = tuple(READERS)
-    rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+    rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
     sweep_steps: int
     windows: int = 2048
+    sweep_windows: int = 512
 
     base_width = 256
     at_once = 1
@@ -188,8 +200,8 @@ class TextComparison(Comparison):
         """Whether it would take a processor days."""
         return max(self.widths) >= 256
 
-    def steps_of(self, stage: str) -> int:
-        return self.sweep_steps if stage == "sweep" else self.steps
+    def of_stage(self, stage: str) -> "TextComparison":
+        return replace(self, steps=self.sweep_steps, windows=self.sweep_windows) if stage == "sweep" else self
 
 
 ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
@@ -224,21 +236,17 @@ COMPARISONS = {
     "icl-smoke": replace(ICL_16, widths=(64,), steps=200, fresh=512),
 }
 
-LM_256 = TextComparison(widths=(256,), steps=3000, sweep_steps=500, batch=64)
-SMALL = replace(LM_256, corpus="python-docs", context=128, batch=16, windows=256)
+# Few sequences a step: what is near has to be found out first, and that takes steps, not characters.
+LM_256 = TextComparison(widths=(256,), steps=4000, sweep_steps=1500, batch=16)
+SMALL = replace(LM_256, corpus="python-docs", context=128, windows=256)
 
 TEXT_COMPARISONS = {
     # one width each, as they differ so much in what they cost; the variants of MLR at the narrowest
     "lm-256": LM_256,
-    **{
-        f"lm-{width}": replace(
-            LM_256, widths=(width,), methods=("standard", "swa", "gswa", "sequential", "mlr", "mlr_wide")
-        )
-        for width in (384, 512, 768)
-    },
+    **{f"lm-{width}": replace(LM_256, widths=(width,), methods=WIDER) for width in (384, 512, 768)},
     # as many characters a step, in windows four times as long
     "lm-512-long": replace(
-        LM_256, widths=(512,), context=4096, batch=16, windows=512, methods=("standard", "mlr", "mlr_wide")
+        LM_256, widths=(512,), context=4096, batch=4, windows=512, methods=("standard", "mlr_gain", "mlr_steep")
     ),
     # two models to watch on a processor, in two minutes; not to judge by, since their one rate was not swept
     "lm-live": replace(
@@ -247,7 +255,7 @@ TEXT_COMPARISONS = {
         head_dimension=16,
         layers=2,
         context=64,
-        methods=("standard", "mlr_wide"),
+        methods=("standard", "mlr_steep"),
         steps=1500,
         rates=(6e-3,),
         seeds=(0,),

@@ -17,7 +17,7 @@ from .verdicts import Verdict, apart, existing, finished_runs
 NAMES = ("256", "384", "512", "768")
 MORE = tuple(f"{name}_more" for name in NAMES)  # standard attention, with as many steps as MLR attention's time buys
 LONG = ("512_long",)
-MLR = ("mlr", "mlr_wide")  # the two lists of ranks that are tried at every width
+MLR = ("mlr_gain", "mlr_steep")  # the two lists of ranks that are tried at every width
 TOLERANCE = 0.02  # budgets that differ by less are equal: seconds a step vary as much from run to run
 CURRENCIES = {
     "characters_a_model": "characters",
@@ -237,10 +237,10 @@ def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) 
 
 PAIRS = (
     ("mlr", "mlr_gain", "gain 8 in place of 1, the authors' ranks"),
-    ("mlr_wide_soft", "mlr_wide", "gain 8 in place of 1, three wide levels"),
-    ("mlr_wide_sum", "mlr_wide", "scores divided by the shared levels"),
-    ("mlr_gain", "mlr_wide", "three wide levels in place of the authors' ranks, gain 8"),
-    ("mlr", "mlr_wide_soft", "three wide levels in place of the authors' ranks, gain 1"),
+    ("mlr_steep_sum", "mlr_steep", "scores divided by the shared levels"),
+    ("mlr_coarse", "mlr_gain", "eight levels in place of three, both halving"),
+    ("mlr_coarse", "mlr_steep", "four steep levels in place of three that halve"),
+    ("mlr_steep", "mlr_gain", "eight levels in place of four that reach as far"),
 )
 
 

@@ -15,9 +15,9 @@ STYLES = {
     "sequential": {"color": PURPLE, "dash": "dash"},
     "mlr": {"color": GREEN},
     "mlr_gain": {"color": GREEN, "dash": "dash"},
-    "mlr_wide": {"color": BLUE},
-    "mlr_wide_soft": {"color": BLUE, "dash": "dash"},
-    "mlr_wide_sum": {"color": BLUE, "dash": "dot"},
+    "mlr_steep": {"color": BLUE},
+    "mlr_steep_sum": {"color": BLUE, "dash": "dash"},
+    "mlr_coarse": {"color": BLUE, "dash": "dot"},
 }
 AXES = {
     "characters_a_model": "characters of training text",
