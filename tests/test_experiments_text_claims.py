@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.stats import linregress
 
+from exercises.ch12 import solutions
 from structattn_minimal.experiments import text_claims as claims
 from structattn_minimal.experiments import text_task
 from structattn_minimal.experiments.presets import READERS
@@ -69,6 +70,11 @@ def test_an_undecided_verdict_says_what_to_run():
     slow = run("mlr", losses=(1.2, 1.22), **SLOW)
     found = claims.below_standard(records(run("standard"), slow), "mlr", 256, "seconds_a_model")
     assert "trained for 150 steps" in str(found)
+    methods = {
+        "standard": {"seconds_a_step": 1.0, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+        "mlr": {"seconds_a_step": 1.5, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+    }
+    assert solutions.fair_steps(methods, "mlr", 100, "seconds")["standard"] == 150  # exercise 12.2
 
 
 def test_currencies_can_disagree():
@@ -113,8 +119,7 @@ def test_a_power_law_and_its_interval(n):
     assert law.exponent == pytest.approx(-reference.slope, rel=1e-9)
     assert law.scale == pytest.approx(float(torch.tensor(reference.intercept).exp()), rel=1e-9)
     t = {3: 12.7062, 4: 4.30265, 9: 2.36462}[n]  # from a printed table
-    spread = t * reference.stderr
-    assert law.interval == pytest.approx((-reference.slope - spread, -reference.slope + spread), rel=1e-4)
+    assert (law.exponent, *law.interval) == pytest.approx(solutions.power_law(costs, losses, t), rel=1e-4)
 
 
 def test_a_power_law_without_noise_or_without_points():
@@ -140,13 +145,12 @@ def test_scaling_takes_one_run_a_width():
 # Places
 
 
-def test_by_seam_is_the_mean_over_all_places_so_far_behind_a_seam():
+def test_by_seam_is_what_exercise_12_3_computes():
     row = torch.rand(64, dtype=torch.float64)
     found = text_task.by_seam(row)
     assert [one["block"] for one in found] == [32, 16, 8]
     for one in found:
-        block = one["block"]
-        after = torch.stack([row[block + place :: block].mean() for place in range(block)])
+        after = solutions.loss_after_seam(row[None], one["block"])
         starts = [0, *one["up_to"]]
         want = [after[a:b].mean().item() for a, b in zip(starts, one["up_to"], strict=False)]
         assert one["loss"] == pytest.approx(want, rel=1e-12)
