@@ -309,6 +309,8 @@ def test_ablations_are_decided_beyond_the_spread():
     assert {name for a, b, _ in claims.PAIRS for name in (a, b)} <= READERS.keys()
     worse = records(run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.5, 1.6)))
     assert claims.ablations(worse, 256)[0].holds is False
+    single = records(run("mlr", losses=(1.3,)), run("mlr_gain", losses=(1.2, 1.21)))
+    assert claims.ablations(single, 256)[0].holds is None
 
 
 def test_what_a_rate_and_a_method_are_worth():

@@ -247,7 +247,7 @@ def lead(records: dict[str, dict], method: str) -> Verdict:
     if len(share) < 3:
         return Verdict(claim, None, f"{said}; that takes three widths" if said else "Not both have a finished run")
     low, high = power_law(list(share), list(share.values())).interval
-    said = f"{said}; exponent of the share {-high:+.4f} to {-low:+.4f}"
+    said = f"{said}; it goes as D to the power of {-high:+.4f} to {-low:+.4f}"
     return Verdict(claim, True if low > 0 else False if high < 0 else None, said)
 
 
@@ -315,7 +315,7 @@ def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) 
     said = f"{sum(costs) / len(costs):+.4f} nats at the first character ({min(costs):+.4f} to {max(costs):+.4f});"
     if len(noise) == 1:
         return Verdict(claim, None, f"{said} one seed of standard attention does not say how much chance there is")
-    said += f" chance, by the seeds of standard attention: {min(noise):+.4f} to {max(noise):+.4f}"
+    said += f" by chance, in seeds of standard attention, {min(noise):+.4f} to {max(noise):+.4f}"
     return Verdict(claim, min(costs) > max(noise), said)
 
 
@@ -339,8 +339,11 @@ def ablations(records: dict[str, dict], width: int) -> list[Verdict]:
         if not a or not b:
             said.append(Verdict(f"It helps: {change}", None, "Not both have a finished run"))
             continue
-        decided = True if apart(b[0], a[0]) else False if apart(a[0], b[0]) else None
-        said.append(Verdict(f"It helps: {change}", decided, f"{spread(a[0])} becomes {spread(b[0])}"))
+        before, after = a[0], b[0]
+        decided = True if beats(after, before) else False if beats(before, after) else None
+        if min(len(before["by_seed"]), len(after["by_seed"])) < 2:  # no spread to be beyond
+            decided = None
+        said.append(Verdict(f"It helps: {change}", decided, f"{spread(before)} becomes {spread(after)}"))
     return said
 
 
