@@ -48,6 +48,8 @@ def trouble(run: dict) -> str:
         return "failed"
     if not run["by_seed"]:
         return "every rate diverged"
+    if not whole(run):
+        return "every seed diverged"
     lost = len(run["by_seed"]) - len(whole(run))
     return f"{lost} of {len(run['by_seed'])} seeds diverged" if lost else ""
 
