@@ -42,7 +42,7 @@ def reader(method: str, width: int, loss: float, gain: float, seconds: float) ->
 
 
 def odd() -> dict[str, dict]:
-    """What can go wrong: a run that failed, one that lost all seeds, one that lost one, one not made, widths missing."""
+    """What can go wrong: a run that failed, one that lost all seeds, one that lost one, one not made, two widths."""
     found = recorded(0.05)
     narrow, wide = found["lm_256"], found["lm_512"]
     failed = {"method": "mlr_gain", "width": 256, "status": "failed", "error": "out of memory"}
