@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.stats import linregress
 
+from exercises.ch12 import solutions
 from structattn_minimal.experiments import text_claims as claims
 from structattn_minimal.experiments import text_task
 from structattn_minimal.experiments.presets import READERS
@@ -29,6 +30,7 @@ def run(method, width=256, losses=(1.3, 1.31), steps=100, seconds_a_step=1.0, ma
         "lowest": min(losses),
         "highest": max(losses),
         "by_seed": [model(loss, seam) for loss in losses],
+        "options": [{"ranks": (4, 4)} if "mlr" in method else {}],
         "characters_a_step": 64,
         "characters_a_model": 64 * steps,
         "training_macs_a_model": 64 * steps * 3 * macs,
@@ -36,11 +38,12 @@ def run(method, width=256, losses=(1.3, 1.31), steps=100, seconds_a_step=1.0, ma
     }
 
 
-def records(*runs, more=()):
-    def record(runs):
-        return {"runs": {f"{one['method']}_D{one['width']}": one for one in runs}, "missing": []}
+def records(*runs, more=(), on=("A", "A")):
+    def record(runs, gpu):
+        named = {f"{one['method']}_D{one['width']}": one for one in runs}
+        return {"runs": named, "missing": [], "hardware": f"a processor, 2 cores, {gpu}"}
 
-    return {"256": record(runs)} | ({"256_more": record(more)} if more else {})
+    return {"256": record(runs, on[0])} | ({"256_more": record(more, on[1])} if more else {})
 
 
 SLOW = {"seconds_a_step": 1.5}
@@ -69,6 +72,11 @@ def test_an_undecided_verdict_says_what_to_run():
     slow = run("mlr", losses=(1.2, 1.22), **SLOW)
     found = claims.below_standard(records(run("standard"), slow), "mlr", 256, "seconds_a_model")
     assert "trained for 150 steps" in str(found)
+    methods = {
+        "standard": {"seconds_a_step": 1.0, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+        "mlr": {"seconds_a_step": 1.5, "setup_seconds": 0, "macs_a_token": {"all": 1}, "tokens_a_step": 1},
+    }
+    assert solutions.fair_steps(methods, "mlr", 100, "seconds")["standard"] == 150  # exercise 12.2
 
 
 def test_currencies_can_disagree():
@@ -83,7 +91,7 @@ def test_what_is_not_there_decides_nothing_and_is_named():
     assert claims.missing({}) == [f"lm_{name}: not recorded yet" for name in claims.NAMES]
     gap = records(run("standard"))
     gap["256"]["missing"] = ["mlr_D256"]
-    assert claims.missing(gap)[-1] == "lm_256: no mlr_D256"
+    assert claims.missing(gap)[-1] == "lm_256, mlr_D256: not made"
     diverged = run("mlr") | {"held_out_loss": None, "lowest": None, "highest": None}
     failed = {"method": "mlr_steep", "width": 256, "status": "failed"}
     assert claims.methods_of(records(run("standard"), diverged, failed)) == ["standard"]
@@ -113,8 +121,7 @@ def test_a_power_law_and_its_interval(n):
     assert law.exponent == pytest.approx(-reference.slope, rel=1e-9)
     assert law.scale == pytest.approx(float(torch.tensor(reference.intercept).exp()), rel=1e-9)
     t = {3: 12.7062, 4: 4.30265, 9: 2.36462}[n]  # from a printed table
-    spread = t * reference.stderr
-    assert law.interval == pytest.approx((-reference.slope - spread, -reference.slope + spread), rel=1e-4)
+    assert (law.exponent, *law.interval) == pytest.approx(solutions.power_law(costs, losses, t), rel=1e-4)
 
 
 def test_a_power_law_without_noise_or_without_points():
@@ -137,16 +144,51 @@ def test_scaling_takes_one_run_a_width():
     assert claims.scaling(all_, "standard", "training_macs_a_model").exponent == pytest.approx(0.25)
 
 
+def test_lengths_of_training_are_not_mixed_in_one_law():
+    all_ = records(run("standard", 256), run("standard", 384, (1.2,), steps=300, macs=20))
+    assert claims.scaling(all_, "standard", "training_macs_a_model") is None
+
+
+@pytest.mark.parametrize(("slope", "holds"), [(0.02, True), (-0.02, False)])
+@pytest.mark.parametrize("bend", [0.0, 0.3])
+def test_a_lead_is_a_share_of_the_loss_and_what_bends_both_curves_cancels(slope, holds, bend):
+    losses = {256: 1.3, 384: 1.2 + bend, 512: 1.1}
+
+    def found(shares):
+        both = [run("standard", width, (loss,)) for width, loss in losses.items()]
+        both += [run("mlr", width, (loss * shares[width],)) for width, loss in losses.items()]
+        return claims.lead(records(*both), "mlr").holds
+
+    assert found({width: width**-slope for width in losses}) is holds
+    assert found({256: 0.98, 384: 0.97, 512: 0.98}) is None
+
+
+def test_a_lead_takes_three_widths_for_equally_many_characters():
+    assert claims.lead({}, "mlr").holds is None
+    two = [run(method, width) for method in ("standard", "mlr") for width in (256, 384)]
+    assert "takes three widths" in claims.lead(records(*two), "mlr").evidence
+    third = run("standard", 512), run("mlr", 512, steps=50)
+    assert "takes three widths" in claims.lead(records(*two, *third), "mlr").evidence
+
+
+@pytest.mark.parametrize(("ms", "holds"), [(1.1, (True, False)), (1.2, (False, False)), (0.9, (True, True))])
+def test_steps_are_held_to_what_was_aimed_at(ms, holds):
+    cases = {case: {"standard": {"ms": 2.0}, "mlr": {"ms": 2.0 * ms}} for case in claims.STEP_AIMS}
+    found = claims.step_verdicts({"cases": cases})
+    assert tuple(verdict.holds for verdict in found) == (holds[0], None, holds[1], None)
+    assert f"{ms:.2f} times" in found[0].evidence
+    assert all(verdict.holds is None for verdict in claims.step_verdicts({"cases": {}}))
+
+
 # Places
 
 
-def test_by_seam_is_the_mean_over_all_places_so_far_behind_a_seam():
+def test_by_seam_is_what_exercise_12_3_computes():
     row = torch.rand(64, dtype=torch.float64)
     found = text_task.by_seam(row)
     assert [one["block"] for one in found] == [32, 16, 8]
     for one in found:
-        block = one["block"]
-        after = torch.stack([row[block + place :: block].mean() for place in range(block)])
+        after = solutions.loss_after_seam(row[None], one["block"])
         starts = [0, *one["up_to"]]
         want = [after[a:b].mean().item() for a, b in zip(starts, one["up_to"], strict=False)]
         assert one["loss"] == pytest.approx(want, rel=1e-12)
@@ -168,6 +210,8 @@ def test_places_in_words_and_means_over_seeds():
     assert names == ["1", "2", "3-4", "5-8"]
     assert loss == pytest.approx([3.0, 2.0, 1.5, 1.5])
     assert claims.blocks_of(run("mlr")) == [4]
+    assert claims.own_blocks(run("mlr")) == [4]
+    assert claims.own_blocks(run("mlr") | {"options": [{"ranks": (8,)}]}) == []
 
 
 @pytest.mark.parametrize(("seam", "holds"), [(0.1, True), (0.0, False), (-0.1, False)])
@@ -188,12 +232,72 @@ def test_a_seam_is_not_judged_by_one_seed_of_standard_attention():
 
 
 def test_one_seed_is_said_to_be_one():
-    assert claims.spread(run("mlr", losses=(1.2, 1.22))) == "1.21 (1.2 to 1.22)"
+    assert claims.spread(run("mlr", losses=(1.2, 1.22))) == "1.210 (1.200 to 1.220)"
     one = run("mlr", losses=(1.2,))
-    one["by_seed"].append(model(None))  # a second seed, which diverged
-    assert claims.spread(one) == "1.2 (one seed)"
+    assert claims.spread(one) == "1.200 (one seed)"
     verdict = claims.below_standard(records(one, run("standard")), "mlr", 256, "characters_a_model")
-    assert "1.2 (one seed)" in verdict.evidence
+    assert verdict.holds is None
+    assert "1.200 (one seed)" in verdict.evidence
+    assert "how much chance" in verdict.evidence
+
+
+def test_a_seed_that_diverged_is_lower_than_none():
+    mlr, standard = run("mlr", losses=(1.2, 1.21)), run("standard")
+    mlr["by_seed"].append(model(None))
+    found = claims.below_standard(records(standard, mlr), "mlr", 256, "characters_a_model")
+    assert found.holds is False
+    assert "1 of 3 seeds diverged" in found.evidence
+    standard, mlr = run("standard"), run("mlr", losses=(1.2, 1.21))
+    standard["by_seed"].append(model(None))
+    assert claims.below_standard(records(standard, mlr), "mlr", 256, "characters_a_model").holds is True
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"), [((1.2, 1.22), "lower"), ((1.2, 1.305), "overlap"), ((1.4, 1.5), "higher")]
+)
+def test_the_evidence_says_which_way_the_seeds_lie(losses, said):
+    found = claims.below_standard(records(run("standard"), run("mlr", losses=losses)), "mlr", 256, "characters_a_model")
+    assert said in found.evidence
+
+
+def test_seconds_of_different_machines_decide_nothing():
+    slow, more = run("mlr", losses=(1.2, 1.22), **SLOW), (run("standard", losses=(1.25, 1.26), steps=150),)
+    found = {
+        on: claims.below_standard(records(run("standard"), slow, more=more, on=on), "mlr", 256, "seconds_a_model")
+        for on in (("A", "A"), ("A", "B"), ("A; a processor, 2 cores, B", "B"))
+    }
+    assert [verdict.holds for verdict in found.values()] == [True, None, None]
+    assert "different machines: A, B" in found["A; a processor, 2 cores, B", "B"].evidence
+    all_ = records(run("standard", 256), run("standard", 384, (1.2,)), on=("A", "A"))
+    all_ |= {"512": records(run("standard", 512, (1.1,)), on=("B", "B"))["256"]}
+    for record in all_.values():
+        for one in record["runs"].values():
+            one["seconds_a_model"] = one["training_macs_a_model"] = one["width"]
+    assert claims.scaling(all_, "standard", "training_macs_a_model")
+    assert claims.scaling(all_, "standard", "seconds_a_model") is None
+
+
+def test_what_went_wrong_is_named():
+    part, gone = run("mlr"), run("mlr_wide")
+    part["by_seed"].append(model(None))
+    gone |= {"by_seed": [], "held_out_loss": None, "lowest": None, "highest": None}
+    found = claims.missing(
+        records(run("standard"), part, gone, {"method": "swa", "width": 256, "status": "failed"}), ("256",)
+    )
+    assert found == [
+        "lm_256, mlr_D256: 1 of 3 seeds diverged",
+        "lm_256, mlr_wide_D256: every rate diverged",
+        "lm_256, swa_D256: failed",
+    ]
+
+
+def test_amounts_as_people_write_them():
+    assert [claims.amount(cost) for cost in (60.4, 1234.5, 131_072_000, 3.102e15)] == [
+        "60",
+        "1,234",
+        "131 million",
+        "3.1e+15",
+    ]
 
 
 def test_ablations_are_decided_beyond_the_spread():
@@ -205,6 +309,8 @@ def test_ablations_are_decided_beyond_the_spread():
     assert {name for a, b, _ in claims.PAIRS for name in (a, b)} <= READERS.keys()
     worse = records(run("mlr", losses=(1.3, 1.4)), run("mlr_gain", losses=(1.5, 1.6)))
     assert claims.ablations(worse, 256)[0].holds is False
+    single = records(run("mlr", losses=(1.3,)), run("mlr_gain", losses=(1.2, 1.21)))
+    assert claims.ablations(single, 256)[0].holds is None
 
 
 def test_what_a_rate_and_a_method_are_worth():

@@ -51,6 +51,21 @@ def test_a_currency_moves_points_and_fits(two_methods):
     assert tuple(shown["x"][0]) == fig.data[0].x
     assert tuple(shown["y"][1]) == fig.data[1].y
     assert fig.data[0].error_y.array == pytest.approx([0.005] * 4)
+    assert fig.layout.xaxis.tickvals == tuple(fig.layout.updatemenus[0].buttons[0]["args"][1]["xaxis.tickvals"])
+
+
+@pytest.mark.parametrize(
+    ("costs", "marks", "words"),
+    [
+        ([3e15, 1.1e16], [5e15, 1e16], ["5·10<sup>15</sup>", "10<sup>16</sup>"]),
+        ([60, 75, 312.0], [100, 200], ["100", "200"]),
+        ([131_072_000] * 3, [131_072_000], ["131 million"]),
+        ([110, 138.0, 121], [110, 138], ["110", "138"]),
+    ],
+)
+def test_an_axis_of_costs_has_marks_that_can_be_read(costs, marks, words):
+    found = figures.ticks(costs)
+    assert found == {"xaxis.tickvals": marks, "xaxis.ticktext": words}
 
 
 def test_curves_end_where_the_training_ended(two_methods):

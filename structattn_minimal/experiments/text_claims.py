@@ -19,6 +19,7 @@ MORE = tuple(f"{name}_more" for name in NAMES)  # standard attention, with as ma
 LONG = ("512_long",)
 MLR = ("mlr_gain", "mlr_steep")  # the two lists of ranks that are tried at every width
 TOLERANCE = 0.02  # budgets that differ by less are equal: seconds a step vary as much from run to run
+STEP_AIMS = {"T1024_B64": 1.15, "T8192_B8": 1.0}  # of a step's time, in those of standard attention
 CURRENCIES = {
     "characters_a_model": "characters",
     "training_macs_a_model": "training MACs",
@@ -32,15 +33,41 @@ def recorded(names: Iterable[str] = NAMES + MORE) -> dict[str, dict]:
 
 
 def missing(records: dict[str, dict], names: Iterable[str] = NAMES) -> list[str]:
-    """The records that are not there, and the runs that those which are there lack."""
-    absent = [f"lm_{name}: not recorded yet" for name in names if name not in records]
-    return absent + [f"lm_{name}: no {', '.join(r['missing'])}" for name, r in records.items() if r["missing"]]
+    """The records that are not there, the runs that those which are there lack, and what went wrong in the others."""
+    said = [f"lm_{name}: not recorded yet" for name in names if name not in records]
+    for name, record in records.items():
+        wrong = dict.fromkeys(record["missing"], "not made")
+        wrong |= {one: trouble(run) for one, run in record["runs"].items() if trouble(run)}
+        said += [f"lm_{name}, {one}: {what}" for one, what in wrong.items()]
+    return said
+
+
+def trouble(run: dict) -> str:
+    """What went wrong in a run, in words; mostly none."""
+    if "by_seed" not in run:
+        return "failed"
+    if not run["by_seed"]:
+        return "every rate diverged"
+    if not whole(run):
+        return "every seed diverged"
+    lost = len(run["by_seed"]) - len(whole(run))
+    return f"{lost} of {len(run['by_seed'])} seeds diverged" if lost else ""
 
 
 def runs_of(records: dict[str, dict], method: str) -> list[dict]:
-    """The finished runs of a method in all records, cheap ones first."""
-    found = [run for record in records.values() for run in finished_runs(record, method, METRIC).values()]
+    """The finished runs of a method in all records, cheap ones first, each with the GPUs that its record names."""
+    found = [
+        run | {"gpus": gpus(record)}
+        for record in records.values()
+        for run in finished_runs(record, method, METRIC).values()
+    ]
     return sorted(found, key=lambda run: (run["width"], run["characters_a_model"]))
+
+
+def gpus(record: dict) -> tuple[str, ...]:
+    """The kinds of GPU, or of processor, that a record was made on; of several nobody says which run had which."""
+    machines = record["hardware"].split("; ")
+    return tuple(dict.fromkeys(machine.rsplit(", ", 1)[-1] for machine in machines))
 
 
 def at_width(records: dict[str, dict], method: str, width: int) -> list[dict]:
@@ -59,8 +86,8 @@ def widths_of(records: dict[str, dict]) -> list[int]:
 def spread(run: dict) -> str:
     """Mean loss and, in brackets, its range over seeds."""
     if len(whole(run)) == 1:
-        return f"{run[METRIC]:.4g} (one seed)"
-    return f"{run[METRIC]:.4g} ({run['lowest']:.4g} to {run['highest']:.4g})"
+        return f"{run[METRIC]:#.4g} (one seed)"
+    return f"{run[METRIC]:#.4g} ({run['lowest']:#.4g} to {run['highest']:#.4g})"
 
 
 def moved_by(record: dict) -> tuple[dict[str, float], dict[str, float]]:
@@ -93,24 +120,53 @@ def verdicts(records: dict[str, dict]) -> list[Verdict]:
 def below_standard(records: dict[str, dict], method: str, width: int, currency: str) -> Verdict:
     """Whether `method` has the lower loss at an equal budget, by more than the spread over seeds.
 
-    That it has is settled by a run that is no dearer than a standard one and better than it, every seed than every
-    seed. That it has not, by a standard run that is no dearer and has as low a mean, or is not beaten beyond the
-    spread at the same price. Where neither was run, the verdict says for how many steps standard attention should be.
+    That it has is settled by a run that is no dearer than a standard one and beats it. That it has not, by a standard
+    run that is no dearer and is not beaten. Where neither was run, the verdict says for how many steps standard
+    attention should be.
     """
     claim = f"{READERS[method].label}, below standard attention at D = {width} and equal {CURRENCIES[currency]}"
     own, standard = at_width(records, method, width), at_width(records, "standard", width)
     if not own or not standard:
-        return Verdict(claim, None, "not both were run")
-    for mine in own:
-        for its in standard:
-            said = f"{spread(mine)} for {mine[currency]:.4g} {CURRENCIES[currency]}; "
-            said += f"standard {spread(its)} for {its[currency]:.4g}"
-            if mine[currency] <= its[currency] * (1 + TOLERANCE) and apart(mine, its):
-                return Verdict(claim, True, said)
-            if its[currency] <= mine[currency] * (1 + TOLERANCE) and not apart(mine, its):
-                return Verdict(claim, False, said)
-    steps = fair_steps(own[0], standard[0], currency)
-    return Verdict(claim, None, f"{said}. Standard attention has to be trained for {steps:,} steps to tell")
+        return Verdict(claim, None, "Not both have a finished run")
+    pairs = [(mine, its) for mine in own for its in standard]
+    if not (fair := [pair for pair in pairs if not incomparable(*pair, currency)]):
+        return Verdict(claim, None, f"{evidence(*pairs[0], currency)}. {incomparable(*pairs[0], currency)}")
+    for mine, its in fair:
+        if mine[currency] <= its[currency] * (1 + TOLERANCE) and beats(mine, its):
+            return Verdict(claim, True, evidence(mine, its, currency))
+        if its[currency] <= mine[currency] * (1 + TOLERANCE) and not beats(mine, its):
+            return Verdict(claim, False, evidence(mine, its, currency))
+    mine, its = fair[0]
+    steps = f"Standard attention has to be trained for {fair_steps(mine, its, currency):,} steps to tell"
+    return Verdict(claim, None, f"{evidence(mine, its, currency)}. {steps}")
+
+
+def beats(a: dict, b: dict) -> bool:
+    """Whether every seed of `a` is better than every seed of `b`; one that diverged is not."""
+    return apart(a, b) and not trouble(a)
+
+
+def incomparable(a: dict, b: dict, currency: str) -> str:
+    """Why two runs decide nothing; empty if they may."""
+    if min(len(run["by_seed"]) for run in (a, b)) < 2:
+        return "One seed does not say how much chance there is"
+    if currency == "seconds_a_model" and (a["gpus"] != b["gpus"] or len(a["gpus"]) > 1):
+        return f"Their seconds are of different machines: {', '.join(dict.fromkeys(a['gpus'] + b['gpus']))}"
+    return ""
+
+
+def evidence(mine: dict, its: dict, currency: str) -> str:
+    """Losses, what they cost, and which way the seeds lie."""
+    word = CURRENCIES[currency]
+    said = f"{spread(mine)} for {amount(mine[currency])} {word}; standard {spread(its)} for {amount(its[currency])}; "
+    said += "all seeds lower" if apart(mine, its) else "all seeds higher" if apart(its, mine) else "seeds overlap"
+    said += f"; but {trouble(mine)}" if trouble(mine) else ""
+    return said + (f"; of standard attention {trouble(its)}" if trouble(its) else "")
+
+
+def amount(cost: float) -> str:
+    """As people write it: 131 million, 3.1e+15, 60."""
+    return f"{cost:.3g}" if cost >= 1e12 else f"{cost / 1e6:,.0f} million" if cost >= 1e6 else f"{cost:,.0f}"
 
 
 def fair_steps(run: dict, other: dict, currency: str) -> int:
@@ -165,9 +221,36 @@ def power_law(costs: list[float], losses: list[float]) -> PowerLaw | None:
 
 
 def scaling(records: dict[str, dict], method: str, currency: str) -> PowerLaw | None:
-    """Mean loss against cost over the widths: one run a width, the shortest, so that steps are the same for all."""
-    first = {run["width"]: run for run in reversed(runs_of(records, method))}
-    return power_law([run[currency] for run in first.values()], [run[METRIC] for run in first.values()])
+    """Mean loss against cost over the widths, a run a width; None if it would mix lengths of training, or machines."""
+    runs = shortest(records, method).values()
+    mixed = {run["characters_a_model"] for run in runs}, {run["gpus"] for run in runs}
+    if len(mixed[0]) > 1 or (currency == "seconds_a_model" and len(mixed[1]) > 1):
+        return None
+    return power_law([run[currency] for run in runs], [run[METRIC] for run in runs])
+
+
+def shortest(records: dict[str, dict], method: str) -> dict[int, dict]:
+    """By width, the run of a method with the shortest training."""
+    return {width: found[0] for width in widths_of(records) if (found := at_width(records, method, width))}
+
+
+def lead(records: dict[str, dict], method: str) -> Verdict:
+    """Whether the loss of `method`, as a share of standard attention's, falls with the width, by a 95 % interval.
+
+    What bends all curves alike, such as a length of training that is too short for the wide ones, cancels in the share.
+    """
+    claim = f"{READERS[method].label}: the wider the models, the lower its loss as a share of standard attention's"
+    own, standard = shortest(records, method), shortest(records, "standard")
+    alike = [
+        w for w in own.keys() & standard.keys() if own[w]["characters_a_model"] == standard[w]["characters_a_model"]
+    ]
+    share = {width: own[width][METRIC] / standard[width][METRIC] for width in sorted(alike)}
+    said = ", ".join(f"D = {width}: {one - 1:+.2%}" for width, one in share.items())
+    if len(share) < 3:
+        return Verdict(claim, None, f"{said}; that takes three widths" if said else "Not both have a finished run")
+    low, high = power_law(list(share), list(share.values())).interval
+    said = f"{said}; it goes as D to the power of {-high:+.4f} to {-low:+.4f}"
+    return Verdict(claim, True if low > 0 else False if high < 0 else None, said)
 
 
 # Where the loss is
@@ -185,6 +268,12 @@ def by_seam(run: dict, block: int) -> tuple[list[str], list[float]]:
 
 def blocks_of(run: dict) -> list[int]:
     return list(seams(whole(run)[0]))
+
+
+def own_blocks(run: dict) -> list[int]:
+    """Of the blocks at whose seams losses were measured, those of the levels of an MLR model."""
+    levels = len(run["options"][0]["ranks"])
+    return blocks_of(run)[: levels - 1]  # halves come first; level 1 has no seam
 
 
 def seams(model: dict) -> dict[int, dict]:
@@ -221,14 +310,14 @@ def seam_costs(run: dict, control: dict, block: int) -> list[float]:
 def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) -> Verdict:
     """Whether the first character of a block costs `method` more than it costs standard attention, for every seed."""
     own, standard = at_width(records, method, width), at_width(records, "standard", width)
-    claim = f"{READERS[method].label}, D = {width}: a seam every {block} characters costs something"
+    claim = f"Seams every {block} characters cost {READERS[method].label}, D = {width}, something"
     if not own or not standard:
-        return Verdict(claim, None, "not both were run")
+        return Verdict(claim, None, "Not both have a finished run")
     costs, noise = seam_costs(own[0], standard[0], block), seam_costs(standard[0], standard[0], block)
     said = f"{sum(costs) / len(costs):+.4f} nats at the first character ({min(costs):+.4f} to {max(costs):+.4f});"
     if len(noise) == 1:
         return Verdict(claim, None, f"{said} one seed of standard attention does not say how much chance there is")
-    said += f" seeds of standard attention differ by {max(noise) - min(noise):.4f}"
+    said += f" by chance, in seeds of standard attention, {min(noise):+.4f} to {max(noise):+.4f}"
     return Verdict(claim, min(costs) > max(noise), said)
 
 
@@ -250,8 +339,30 @@ def ablations(records: dict[str, dict], width: int) -> list[Verdict]:
     for before, after, change in PAIRS:
         a, b = (at_width(records, method, width) for method in (before, after))
         if not a or not b:
-            said.append(Verdict(f"It helps: {change}", None, "not both were run"))
+            said.append(Verdict(f"It helps: {change}", None, "Not both have a finished run"))
             continue
-        decided = True if apart(b[0], a[0]) else False if apart(a[0], b[0]) else None
-        said.append(Verdict(f"It helps: {change}", decided, f"{spread(a[0])} becomes {spread(b[0])}"))
+        before, after = a[0], b[0]
+        decided = True if beats(after, before) else False if beats(before, after) else None
+        if min(len(before["by_seed"]), len(after["by_seed"])) < 2:  # no spread to be beyond
+            decided = None
+        said.append(Verdict(f"It helps: {change}", decided, f"{spread(before)} becomes {spread(after)}"))
     return said
+
+
+# What a step takes
+
+
+def step_verdicts(speed: dict) -> list[Verdict]:
+    """Whether a training step of MLR attention keeps to `STEP_AIMS`, by a record of `bench step`."""
+    found = []
+    for case, aim in STEP_AIMS.items():
+        rows = speed["cases"].get(case, {})
+        for method in MLR:
+            claim = f"{READERS[method].label}, {case.replace('_B', ', batch ').replace('T', 'T = ')}: "
+            claim += f"a step takes at most {aim:g} times as long as a standard one"
+            if not {method, "standard"} <= rows.keys():
+                found.append(Verdict(claim, None, "Not both have a finished run"))
+                continue
+            ratio = rows[method]["ms"] / rows["standard"]["ms"]
+            found.append(Verdict(claim, ratio <= aim, f"{ratio:.2f} times"))
+    return found

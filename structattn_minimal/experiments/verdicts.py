@@ -11,9 +11,12 @@ class Verdict:
     holds: bool | None  # None: this record does not say
     evidence: str
 
+    @property
+    def word(self) -> str:
+        return {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
+
     def __str__(self) -> str:
-        word = {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
-        return f"{self.claim}: {word}. {self.evidence}"
+        return f"{self.claim}: {self.word}. {self.evidence}"
 
 
 def existing(read: Callable, names: Iterable) -> dict:

@@ -39,13 +39,21 @@ def menu(name: str, owners: list) -> dict:
     return {"buttons": buttons, "name": name, "x": 0, **PLACE}
 
 
-def axis_menu(name: str, titles: dict[str, str], change: Callable[[str], dict], x: float = 0) -> dict:
-    """A menu for what the first axis shows: change(key) has the traces' new coordinates, titles[key] its words."""
+def axis_menu(
+    name: str,
+    titles: dict[str, str],
+    change: Callable[[str], dict],
+    x: float = 0,
+    axis: Callable[[str], dict] = lambda key: {},
+) -> dict:
+    """A menu for what the first axis shows: change(key) has the traces' new coordinates, titles[key] its words, and
+    axis(key) what else of the axis is new.
+    """
     buttons = [
         {
             "label": title.split(",")[0].removesuffix(" of a model"),
             "method": "update",
-            "args": [change(key), {"xaxis.title.text": title}],
+            "args": [change(key), {"xaxis.title.text": title} | axis(key)],
         }
         for key, title in titles.items()
     ]

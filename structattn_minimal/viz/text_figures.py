@@ -1,5 +1,7 @@
 """The figures of chapter 12, in Plotly, from whatever records of language models there are (by name)."""
 
+from math import ceil, floor, log10
+
 import plotly.graph_objects as go
 
 from ..experiments import text_claims as claims
@@ -22,7 +24,7 @@ STYLES = {
 AXES = {
     "characters_a_model": "characters of training text",
     "training_macs_a_model": "training MACs of a model",
-    "seconds_a_model": "GPU-seconds of training, compilation apart",
+    "seconds_a_model": "GPU-seconds, compilation apart",
 }
 LOSS = "held-out loss, nats a character"
 # Ticks are left to Plotly, since a range may hold no power of ten.
@@ -48,9 +50,37 @@ def loss_by_cost(records: dict[str, dict]) -> go.Figure:
             coordinates += [([run[key] for run in runs], [run[METRIC] for run in runs]), law_line(records, method, key)]
         return {"x": [x for x, _ in coordinates], "y": [y for _, y in coordinates]}
 
+    def marks(key: str) -> dict:
+        return ticks([run[key] for method in methods for run in claims.runs_of(records, method)])
+
     titles = {first: AXES[first]} | AXES  # what is shown first stands first
-    fig.update_xaxes(title=titles[first], **LOG)
-    return finished(fig, ["all"] * len(fig.data), axis_menu("currency", titles, change), title=LOSS, type="log")
+    fig.update_xaxes(title=titles[first], type="log")
+    fig.update_layout({name.replace(".", "_"): value for name, value in marks(first).items()})
+    currencies = axis_menu("currency", titles, change, axis=marks)
+    finished(fig, ["all"] * len(fig.data), currencies, title=LOSS, type="log")
+    return fig.update_layout(height=560, legend={"y": -0.3, "tracegroupgap": 0})  # nine names, on a phone one a line
+
+
+def ticks(costs: list[float]) -> dict:
+    """Of a logarithmic axis: at 1, 2 and 5 times powers of ten; where fewer than two of these lie among the costs, at
+    the least and the largest cost. Plotly's own are long and crowded if the costs span less than a power of ten.
+    """
+    if not costs:
+        return {}
+    low, high = min(costs), max(costs)
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    marks = [m * 10**k for k in powers for m in (1, 2, 5) if low / 1.1 <= m * 10**k <= high * 1.1]
+    marks = marks if len(marks) > 1 else sorted({low, high})
+    return {"xaxis.tickvals": marks, "xaxis.ticktext": [in_figures(mark) for mark in marks]}
+
+
+def in_figures(cost: float) -> str:
+    """10^15, 5·10^15, and what is smaller as in the text."""
+    if cost < 1e12:
+        return claims.amount(cost)
+    digits, power = f"{cost:.1e}".split("e")
+    times = "" if float(digits) == 1 else f"{float(digits):g}·"
+    return f"{times}10<sup>{int(power)}</sup>"
 
 
 def symbol(method: str) -> str:
@@ -128,4 +158,4 @@ def add_places(fig: go.Figure, method: str, names: list[str], values: list[float
 def places(fig: go.Figure, owners: list, chosen: dict, title: str, loss: str) -> go.Figure:
     """With room for names of places below the axis, which stand upright on a phone."""
     fig.update_xaxes(title=title, type="category")
-    return finished(fig, owners, chosen, title=loss).update_layout(height=540, legend_y=-0.5)
+    return finished(fig, owners, chosen, title=loss).update_layout(height=540, legend_y=-0.5, margin_r=40)

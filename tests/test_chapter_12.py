@@ -1,0 +1,124 @@
+"""Chapter 12 takes records as they come: its cells run and say what is there, for none, for whole and for odd ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_experiments_text_claims import model, run
+from test_experiments_text_claims import records as bare
+
+from exercises.registry import CELL
+from structattn_minimal.experiments import records, text_claims
+from structattn_minimal.experiments.presets import READERS
+from structattn_minimal.viz import figures
+
+SOURCE = (Path(__file__).parents[1] / "chapters/12_language_models.md").read_text(encoding="utf-8")
+OTHERS = ("FairBudget", "macs(method", "docs = load", "LiveCurve", "measured = ", "import continuation")
+CURVE = {"steps": [50, 100], "loss": [3.0, 2.0]}
+SETTING = {"rates": [1e-3, 2e-3], "sweep_steps": 10, "seeds": [0, 1], "steps": 100, "batch": 8, "context": 8}
+
+
+def recorded(gain: float, seconds: float = 1.0) -> dict[str, dict]:
+    """Three widths of every method and the long context; MLR attention is better by `gain`, and a step of it takes so
+    many seconds where a standard one takes one.
+    """
+    found = {}
+    for name, width, loss in (("256", 256, 1.3), ("384", 384, 1.2), ("512", 512, 1.1), ("512_long", 512, 1.0)):
+        whole = bare(*(reader(method, width, loss, gain, seconds) for method in READERS))["256"]
+        found[f"lm_{name}"] = whole | {"setting": SETTING | {"widths": [width]}}
+    cases = {case: {m: {"label": m, "ms": 1.0 + (m != "standard")} for m in READERS} for case in text_claims.STEP_AIMS}
+    return found | {"step_speed": {"cases": cases, "hardware": "a processor, A"}}
+
+
+def reader(method: str, width: int, loss: float, gain: float, seconds: float) -> dict:
+    ours = method in text_claims.MLR
+    loss -= gain if ours else 0
+    found = run(method, width, (loss, loss + 0.001), seconds_a_step=seconds if ours else 1.0)
+    for seed in found["by_seed"]:
+        seed |= {"curve": CURVE, "diverged_at": None}
+    swept = [{"held_out_loss": loss + 0.1, "rate": 1e-3}, {"held_out_loss": None, "rate": 2e-3}]
+    rate = {"best_rate": 1e-3, "best_rate_is_at_the_edge": True, "swept": swept}
+    return found | rate | {"status": "finished", "seconds_a_step": found["seconds_a_model"] / 100}
+
+
+def odd() -> dict[str, dict]:
+    """What can go wrong: a run that failed, one that lost all seeds, one that lost one, one not made, two widths."""
+    found = recorded(0.05)
+    narrow, wide = found["lm_256"], found["lm_512"]
+    failed = {"method": "mlr_gain", "width": 256, "status": "failed", "error": "out of memory"}
+    narrow["runs"]["mlr_gain_D256"] = failed
+    gone = {"by_seed": [model(None) | {"diverged_at": 3}], "held_out_loss": None, "lowest": None, "highest": None}
+    narrow["runs"]["mlr_wide_D256"] |= gone
+    narrow["runs"]["mlr_D256"]["by_seed"].append(model(None) | {"diverged_at": 3})
+    del wide["runs"]["standard_D512"]
+    wide["missing"] = ["standard_D512"]
+    return {name: found[name] for name in ("lm_256", "lm_512")}
+
+
+@pytest.fixture
+def read(monkeypatch, capsys):
+    """What the chapter's cells print, given these records."""
+
+    def cells(there: dict[str, dict]) -> str:
+        def read_record(name: str) -> dict:
+            if name not in there:
+                raise FileNotFoundError(name)
+            return there[name]
+
+        monkeypatch.setattr(text_claims, "read_record", read_record)
+        monkeypatch.setattr(records, "read_record", read_record)
+        monkeypatch.setattr(figures, "show", lambda fig, alt: print(f"figure of {len(fig.data)} lines"))
+        names = {}
+        for cell in CELL.findall(SOURCE):
+            if not any(word in cell for word in OTHERS):
+                exec(re.sub(r"^:tags:.*", "", cell), names)
+        return capsys.readouterr().out
+
+    return cells
+
+
+def board(printed: str) -> list[list[str]]:
+    """The words of the first table of verdicts, a row a width."""
+    table = printed.split("training MACs  GPU-seconds")[1].split("MLR")[0]
+    return [re.findall("holds|does not hold|not decided", row) for row in table.splitlines()[1:]]
+
+
+def test_nothing_recorded_is_said_and_nothing_claimed(read):
+    printed = read({})
+    assert printed.count("not recorded yet") > 8
+    assert "figure of 0 lines" in printed
+    assert not re.search(r"holds\b|does not hold", printed)
+
+
+def test_better_everywhere(read):
+    printed = read(recorded(0.05))
+    assert board(printed) == [["holds"] * 3] * 3
+    assert "at equal GPU-seconds: below standard attention in 6 of 6, open in 0" in printed
+    assert "not recorded yet" in printed  # lm_768
+    assert "-0.0500 against standard attention" in printed
+
+
+def test_better_but_slower_is_open_in_seconds(read):
+    assert board(read(recorded(0.05, seconds=1.5))) == [["holds", "holds", "not decided"]] * 3
+
+
+def test_worse_everywhere(read):
+    printed = read(recorded(-0.05))
+    assert board(printed) == [["does not hold"] * 3] * 3
+    assert "all seeds higher" in printed
+    assert "below standard attention in 0 of 6, open in 0" in printed
+    assert "+0.0500 against standard attention" in printed
+
+
+def test_what_went_wrong_is_told_and_stops_nothing(read):
+    printed = read(odd())
+    for line in (
+        "lm_384: not recorded yet",
+        "lm_512_long: not recorded yet",
+        "lm_256, mlr_gain_D256: failed",
+        "lm_256, mlr_D256: 1 of 3 seeds diverged",
+        "lm_256, mlr_wide_D256: every seed diverged",
+        "lm_512, standard_D512: not made",
+    ):
+        assert line in printed
+    assert board(printed) == [["does not hold"] * 3, ["not decided"] * 3]
