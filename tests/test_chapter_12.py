@@ -45,11 +45,11 @@ def odd() -> dict[str, dict]:
     """What can go wrong: a run that failed, one that lost all seeds, one that lost one, one not made, two widths."""
     found = recorded(0.05)
     narrow, wide = found["lm_256"], found["lm_512"]
-    failed = {"method": "mlr_gain", "width": 256, "status": "failed", "error": "out of memory"}
-    narrow["runs"]["mlr_gain_D256"] = failed
+    failed = {"method": "mlr_coarse", "width": 256, "status": "failed", "error": "out of memory"}
+    narrow["runs"]["mlr_coarse_D256"] = failed
     gone = {"by_seed": [model(None) | {"diverged_at": 3}], "held_out_loss": None, "lowest": None, "highest": None}
-    narrow["runs"]["mlr_wide_D256"] |= gone
-    narrow["runs"]["mlr_D256"]["by_seed"].append(model(None) | {"diverged_at": 3})
+    narrow["runs"]["mlr_steep_D256"] |= gone
+    narrow["runs"]["mlr_gain_D256"]["by_seed"].append(model(None) | {"diverged_at": 3})
     del wide["runs"]["standard_D512"]
     wide["missing"] = ["standard_D512"]
     return {name: found[name] for name in ("lm_256", "lm_512")}
@@ -115,9 +115,9 @@ def test_what_went_wrong_is_told_and_stops_nothing(read):
     for line in (
         "lm_384: not recorded yet",
         "lm_512_long: not recorded yet",
-        "lm_256, mlr_gain_D256: failed",
-        "lm_256, mlr_D256: 1 of 3 seeds diverged",
-        "lm_256, mlr_wide_D256: every seed diverged",
+        "lm_256, mlr_coarse_D256: failed",
+        "lm_256, mlr_gain_D256: 1 of 3 seeds diverged",
+        "lm_256, mlr_steep_D256: every seed diverged",
         "lm_512, standard_D512: not made",
     ):
         assert line in printed

@@ -123,7 +123,7 @@ def windows(lists: list[list[int]], lengths: list[int]) -> tuple[list[float], di
 @exercise("12.2", "fair_steps")
 def fair_steps(answer, case: Case) -> None:
     currency = ("macs", "seconds")[case.turn(2)]
-    names = ["standard", "swa", "mlr", "mlr_wide"]
+    names = ["standard", "swa", "mlr", "mlr_steep"]
     methods = {name: one_method(case) for name in names}
     reference, steps = case.choice(*names), case.integer(300, 900)
     methods[case.choice(*(name for name in names if name != reference))]["setup_seconds"] *= 1000  # never begins

@@ -19,7 +19,7 @@ MORE = tuple(f"{name}_more" for name in NAMES)  # standard attention, with as ma
 LONG = ("512_long",)
 MLR = ("mlr_gain", "mlr_steep")  # the two lists of ranks that are tried at every width
 TOLERANCE = 0.02  # budgets that differ by less are equal: seconds a step vary as much from run to run
-STEP_AIMS = {"T1024_B64": 1.15, "T8192_B8": 1.0}  # of a step's time, in those of standard attention
+STEP_AIMS = {"T1024_B16": 1.15, "T8192_B2": 1.0}  # of a step's time, in those of standard attention
 CURRENCIES = {
     "characters_a_model": "characters",
     "training_macs_a_model": "training MACs",
@@ -141,6 +141,23 @@ def below_standard(records: dict[str, dict], method: str, width: int, currency: 
     return Verdict(claim, None, f"{evidence(mine, its, currency)}. {steps}")
 
 
+def for_less(records: dict[str, dict], method: str, width: int, currency: str) -> Verdict:
+    """Whether `method`, no wider than `width`, has the lower loss for at most the price of standard attention.
+
+    A question that equal widths leave open: a narrower model may be better and cheaper at once, and then no longer
+    training of the standard one is needed to tell.
+    """
+    claim = f"{READERS[method].label}, D up to {width}: below standard attention of D = {width}"
+    claim += f" for no more {CURRENCIES[currency]}"
+    own = [run for run in runs_of(records, method) if run["width"] <= width]
+    pairs = [(mine, its) for its in at_width(records, "standard", width) for mine in own]
+    fair = [pair for pair in pairs if not incomparable(*pair, currency) and pair[0][currency] <= pair[1][currency]]
+    if not fair:
+        return Verdict(claim, None, "Nothing that costs no more has been run")
+    mine, its = min(fair, key=lambda pair: pair[0][METRIC])
+    return Verdict(claim, beats(mine, its), f"D = {mine['width']}: {evidence(mine, its, currency)}")
+
+
 def beats(a: dict, b: dict) -> bool:
     """Whether every seed of `a` is better than every seed of `b`; one that diverged is not."""
     return apart(a, b) and not trouble(a)
@@ -253,6 +270,16 @@ def lead(records: dict[str, dict], method: str) -> Verdict:
     return Verdict(claim, True if low > 0 else False if high < 0 else None, said)
 
 
+def read_until(run: dict, loss: float) -> list[int | None]:
+    """Of each seed, the characters read when the training loss first is below `loss`; None if it never is."""
+    curves = [model["curve"] for model in whole(run)]
+    steps = [
+        next((at for at, value in zip(curve["steps"], curve["loss"], strict=True) if value < loss), None)
+        for curve in curves
+    ]
+    return [step and step * run["characters_a_step"] for step in steps]
+
+
 # Where the loss is
 
 
@@ -272,8 +299,10 @@ def blocks_of(run: dict) -> list[int]:
 
 def own_blocks(run: dict) -> list[int]:
     """Of the blocks at whose seams losses were measured, those of the levels of an MLR model."""
-    levels = len(run["options"][0]["ranks"])
-    return blocks_of(run)[: levels - 1]  # halves come first; level 1 has no seam
+    measured, options = blocks_of(run), run["options"][0]
+    if "block_sizes" in options:
+        return [block for block in measured if block in options["block_sizes"]]
+    return measured[: len(options["ranks"]) - 1]  # halves come first; level 1 has no seam
 
 
 def seams(model: dict) -> dict[int, dict]:
