@@ -11,6 +11,7 @@ import structattn_minimal as sa
 
 Q, X = torch.randn(2, 8, 6), torch.randn(2, 8, 16)  # 8 tokens of 6 features; of 16
 V, TOKENS = torch.randn(2, 8, 3), torch.randint(11, (2, 8))
+SHORT_MLR = partial(sa.MLRAttention, 16, 4, ranks=(2, 2), context=8)
 STANDARD, SHORT = sa.StandardAttention(16, 4), sa.MLRAttention(16, 4, ranks=(2, 2), context=4)
 LOW_RANK = sa.LowRank(4, 6, 2)
 GPT_OF_TOKENS = sa.GPT(sa.GPTConfig(1, 4, 16, 8, vocab_size=11))
@@ -113,8 +114,12 @@ WRONG = [
     (partial(sa.BilinearMLRAttention, 18, 2, ranks=(3, 3, 3)), "2^(levels-1)", "4", "d_model = 18"),
     (partial(sa.MLRAttention, 16, 4, ranks=(2, 1), context=8), "ranks", "(2, 1)", "head dimension 4"),
     (partial(sa.MLRAttention, 16, 4, ranks=(2, 1, 1), context=10), "context", "10", "multiple of 2^(levels-1) = 4"),
-    (partial(sa.MLRAttention, 16, 4, ranks=(2, 2), context=8, backend="fast"), "backend", "'fast'", "('auto', "),
-    (partial(sa.MLRAttention, 16, 4, ranks=(2, 2), context=8, level_scales=[1]), "level_scales", "[1]", "2"),
+    (partial(SHORT_MLR, backend="fast"), "backend", "'fast'", "('auto', "),
+    (partial(SHORT_MLR, block_sizes=(8, 3)), "block_sizes", "(8, 3)", "must nest"),
+    (partial(SHORT_MLR, block_sizes=(8, 4, 2)), "block_sizes", "(8, 4, 2)", "2"),
+    (partial(SHORT_MLR, block_sizes=(16, 4)), "block_sizes[0]", "16", "context = 8"),
+    (partial(SHORT_MLR, block_sizes=(4, 2)), "block_sizes[0]", "4", "at least"),
+    (partial(SHORT_MLR, level_scales=[1]), "level_scales", "[1]", "2"),
     (partial(STANDARD, None), "x ", "None", "(batch, seq, d_model = 16)"),
     (partial(STANDARD, X[0]), "x ", "(8, 16)", "(batch, seq, d_model = 16)"),
     (partial(STANDARD, X[..., :15]), "x ", "(2, 8, 15)", "(batch, seq, d_model = 16)"),
