@@ -26,7 +26,10 @@ def recorded(gain: float, seconds: float = 1.0) -> dict[str, dict]:
     for name, width, loss in (("256", 256, 1.3), ("384", 384, 1.2), ("512", 512, 1.1), ("512_long", 512, 1.0)):
         whole = bare(*(reader(method, width, loss, gain, seconds) for method in READERS))["256"]
         found[f"lm_{name}"] = whole | {"setting": SETTING | {"widths": [width]}}
-    cases = {case: {m: {"label": m, "ms": 1.0 + (m != "standard")} for m in READERS} for case in text_claims.STEP_AIMS}
+    cases = {
+        case: {m: {"label": m} | dict.fromkeys(("ms", "lowest", "highest"), 1.0 + (m != "standard")) for m in READERS}
+        for case in text_claims.STEP_AIMS
+    }
     return found | {"step_speed": {"cases": cases, "hardware": "a processor, A"}}
 
 
@@ -122,3 +125,75 @@ def test_what_went_wrong_is_told_and_stops_nothing(read):
     ):
         assert line in printed
     assert board(printed) == [["does not hold"] * 3, ["not decided"] * 3]
+
+
+# What the prose says of the records in words
+
+
+RECORDS = text_claims.recorded()
+FINE = ("mlr", "mlr_gain", "mlr_steep", "mlr_steep_sum")
+WINDOWS = ("swa", "gswa", "sequential")
+
+
+def at(width: int, method: str) -> dict:
+    return text_claims.at_width(RECORDS, method, width)[0]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def test_windows_beat_standard_attention_at_no_width_and_mlr_at_all():
+    for width in text_claims.widths_of(RECORDS):
+        assert not any(text_claims.beats(at(width, method), at(width, "standard")) for method in WINDOWS)
+        assert all(text_claims.beats(at(width, method), at(width, "standard")) for method in text_claims.MLR)
+
+
+def test_the_lead_is_smallest_at_the_largest_width():
+    for method in text_claims.MLR:
+        lead = {
+            w: 1 - at(w, method)["held_out_loss"] / at(w, "standard")["held_out_loss"] for w in (256, 384, 512, 768)
+        }
+        assert min(lead, key=lead.get) == 768
+        assert lead[768] < lead[256] / 2
+    steep, standard = (text_claims.scaling(RECORDS, m, "seconds_a_model") for m in ("mlr_steep", "standard"))
+    assert steep.interval[1] < standard.interval[0]
+
+
+def test_who_leaves_the_plateau_first():
+    until = {method: text_claims.read_until(at(256, method), 2.0) for method in READERS}
+    slowest = max(max(until[method]) for method in FINE)
+    assert slowest < min(until["mlr_coarse"])
+    assert max(until["mlr_coarse"]) < min(min(until[method]) for method in ("standard", *WINDOWS))
+    assert all(mean(until[method]) < mean(until["standard"]) / 2 for method in FINE)
+    assert min(until["mlr_steep_sum"]) >= max(until["mlr_steep"])
+
+
+def test_sharper_scores_lead_early_and_lose_late():
+    for soft, sharp in (("mlr", "mlr_gain"), ("mlr_steep", "mlr_steep_sum")):
+        early = [min(model["held_out_loss"] for model in at(256, method)["swept"]) for method in (soft, sharp)]
+        assert early[1] < early[0]
+        assert text_claims.beats(at(256, soft), at(256, sharp))
+
+
+def test_where_in_the_context_the_lead_is():
+    def less(width, method):
+        both = (text_claims.by_position(at(width, m))[1] for m in (method, "standard"))
+        return [a - b for a, b in zip(*both, strict=True)]
+
+    for width in text_claims.widths_of(RECORDS):
+        assert all(max(less(width, method)[2:]) < 0 for method in text_claims.MLR)
+    gain, steep = less(256, "mlr_gain"), less(256, "mlr_steep")
+    assert gain[-1] > gain[6]
+    assert steep[-1] <= steep[6]
+    assert all(less(256, method)[-1] == max(less(256, method)) for method in ("swa", "sequential"))
+
+
+def test_steps_and_edges():
+    for case, rows in records.read_record("step_speed")["cases"].items():
+        times = {method: row["ms"] / rows["standard"]["ms"] for method, row in rows.items()}
+        assert [method for method in WINDOWS if times[method] < 1] == ["sequential"]
+        assert case.startswith("T8192") or min(times[method] for method in text_claims.MLR) > 1
+    for one in (one for method in text_claims.MLR for one in text_claims.runs_of(RECORDS, method)):
+        assert not one["best_rate_is_at_the_edge"] or one["best_rate"] == max(model["rate"] for model in one["swept"])
+    assert at(384, "standard")["best_rate"] == min(model["rate"] for model in at(384, "standard")["swept"])

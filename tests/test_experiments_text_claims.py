@@ -153,7 +153,8 @@ def test_lengths_of_training_are_not_mixed_in_one_law():
     ("width", "losses", "seconds", "holds"),
     [
         (256, (1.2, 1.21), 1.0, True),  # narrower, cheaper, better
-        (256, (1.2, 1.305), 1.0, False),  # within the spread
+        (256, (1.2, 1.305), 1.0, None),  # within the spread
+        (256, (1.3, 1.4), 1.0, False),  # and worse in the mean
         (256, (1.2, 1.21), 3.0, None),  # dearer
         (512, (1.2, 1.21), 2.0, True),  # as wide and at the same price
         (768, (1.2, 1.21), 1.0, None),  # wider
@@ -165,7 +166,7 @@ def test_a_narrower_model_may_be_better_for_less(width, losses, seconds, holds):
     all_ = records(ours, run("standard", 512, seconds_a_step=2.0), run("standard", 256, (1.1, 1.1)))
     found = claims.for_less(all_, "mlr", 512, "seconds_a_model")
     assert found.holds is holds
-    assert holds is None or f"D = {width}" in found.evidence
+    assert (f"D = {width}" in found.evidence) is (holds is not None or losses == (1.2, 1.305))
 
 
 def test_for_less_asks_the_best_that_costs_no_more():
@@ -200,11 +201,22 @@ def test_a_lead_takes_three_widths_for_equally_many_characters():
 
 @pytest.mark.parametrize(("ms", "holds"), [(1.1, (True, False)), (1.2, (False, False)), (0.9, (True, True))])
 def test_steps_are_held_to_what_was_aimed_at(ms, holds):
-    cases = {case: {"standard": {"ms": 2.0}, "mlr_gain": {"ms": 2.0 * ms}} for case in claims.STEP_AIMS}
-    found = claims.step_verdicts({"cases": cases})
+    found = claims.step_verdicts({"cases": {case: step_times(ms) for case in claims.STEP_AIMS}})
     assert tuple(verdict.holds for verdict in found) == (holds[0], None, holds[1], None)
     assert f"{ms:.2f} times" in found[0].evidence
     assert all(verdict.holds is None for verdict in claims.step_verdicts({"cases": {}}))
+
+
+@pytest.mark.parametrize("ms", [0.99, 1.01])
+def test_an_aim_within_the_scatter_of_the_times_is_left_open(ms):
+    found = claims.step_verdicts({"cases": {"T8192_B2": step_times(ms, scatter=0.02)}})
+    assert found[2].holds is None
+    assert "times (" in found[2].evidence
+
+
+def step_times(ms, scatter=0.001):
+    times = {"standard": 2.0, "mlr_gain": 2.0 * ms}
+    return {m: {"ms": t, "lowest": t * (1 - scatter), "highest": t * (1 + scatter)} for m, t in times.items()}
 
 
 # Places
@@ -261,7 +273,7 @@ def test_a_seam_is_judged_against_standard_attention_at_the_same_places(seam, ho
     )
     found = claims.seam_verdict(all_, "mlr", 256, 4)
     assert found.holds is holds
-    assert f"{seam:+.4f}" in found.evidence or seam == 0
+    assert f"{seam:+.3f}" in found.evidence or seam == 0
 
 
 def test_a_seam_is_not_judged_by_one_seed_of_standard_attention():
@@ -354,7 +366,7 @@ def test_ablations_are_decided_beyond_the_spread():
 
 def test_what_a_rate_and_a_method_are_worth():
     def swept(*losses):
-        return [{"held_out_loss": loss} for loss in losses]
+        return [{"held_out_loss": loss, "rate": rate} for loss, rate in zip(losses, (1e-3, 2e-3, 4e-3), strict=False)]
 
     all_ = records(
         run("standard") | {"swept": swept(1.5, 1.3, None)},
@@ -362,6 +374,16 @@ def test_what_a_rate_and_a_method_are_worth():
         run("swa") | {"swept": []},
         {"method": "gswa", "width": 256, "status": "failed"},
     )
-    spans, best = claims.moved_by(all_["256"])
+    spans, best = claims.moved_by(all_["256"], {1e-3, 2e-3, 4e-3})
     assert spans == pytest.approx({"standard": 0.2, "mlr": 0.4})
     assert best == {"standard": 1.3, "mlr": 1.25}
+    assert claims.moved_by(all_["256"], {2e-3, 4e-3}) == ({}, {})  # fewer than two rates
+
+
+def test_rates_that_all_records_share_and_records_of_some_methods():
+    narrow, wide = ({"setting": {"rates": rates}, "runs": {}} for rates in ([1e-3, 2e-3, 4e-3], [2e-3, 4e-3, 8e-3]))
+    assert claims.shared_rates({"256": narrow, "512": wide}) == {2e-3, 4e-3}
+    assert claims.shared_rates({}) == set()
+    all_ = records(run("standard"), run("mlr"))
+    assert claims.methods_of(claims.only(all_, ("mlr", "swa"))) == ["mlr"]
+    assert claims.methods_of(all_) == ["standard", "mlr"]

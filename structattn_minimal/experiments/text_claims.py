@@ -5,7 +5,7 @@ another number of steps, in a record of its own such as lm_256_more: two models 
 neither was cut short on its way, since a learning rate that has not come down yet flatters nobody.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from math import exp, isfinite, log
 
@@ -90,15 +90,29 @@ def spread(run: dict) -> str:
     return f"{run[METRIC]:#.4g} ({run['lowest']:#.4g} to {run['highest']:#.4g})"
 
 
-def moved_by(record: dict) -> tuple[dict[str, float], dict[str, float]]:
-    """What the choice of a rate is worth and what that of a method is, in the short trainings of the sweep.
+def shared_rates(records: dict[str, dict]) -> set[float]:
+    """The rates that were tried in all of the records."""
+    return set.intersection(*(set(record["setting"]["rates"]) for record in records.values())) if records else set()
+
+
+def only(records: dict[str, dict], methods: Iterable[str]) -> dict[str, dict]:
+    """The records without the runs of other methods."""
+    return {
+        name: record | {"runs": {key: run for key, run in record["runs"].items() if run["method"] in methods}}
+        for name, record in records.items()
+    }
+
+
+def moved_by(record: dict, rates: Container[float]) -> tuple[dict[str, float], dict[str, float]]:
+    """What the choice among `rates` is worth and what that of a method is, in the short trainings of the sweep.
 
     By method, of a record with one width: how far the losses of its rates lie apart, and the best of them. Methods of
     which fewer than two rates were finished are left out; a rate that diverged counts for nothing.
     """
     spans, best = {}, {}
     for run in record["runs"].values():
-        losses = [model[METRIC] for model in run.get("swept", []) if model[METRIC] is not None]
+        swept = [model for model in run.get("swept", []) if model["rate"] in rates]
+        losses = [model[METRIC] for model in swept if model[METRIC] is not None]
         if len(losses) > 1:
             spans[run["method"]], best[run["method"]] = max(losses) - min(losses), min(losses)
     return spans, best
@@ -145,17 +159,22 @@ def for_less(records: dict[str, dict], method: str, width: int, currency: str) -
     """Whether `method`, no wider than `width`, has the lower loss for at most the price of standard attention.
 
     A question that equal widths leave open: a narrower model may be better and cheaper at once, and then no longer
-    training of the standard one is needed to tell.
+    training of the standard one is needed to tell. Seeds that overlap tell nothing of a model that spent less.
     """
     claim = f"{READERS[method].label}, D up to {width}: below standard attention of D = {width}"
     claim += f" for no more {CURRENCIES[currency]}"
     own = [run for run in runs_of(records, method) if run["width"] <= width]
     pairs = [(mine, its) for its in at_width(records, "standard", width) for mine in own]
-    fair = [pair for pair in pairs if not incomparable(*pair, currency) and pair[0][currency] <= pair[1][currency]]
+    fair = [
+        (mine, its)
+        for mine, its in pairs
+        if not incomparable(mine, its, currency) and mine[currency] <= its[currency] * (1 + TOLERANCE)
+    ]
     if not fair:
         return Verdict(claim, None, "Nothing that costs no more has been run")
     mine, its = min(fair, key=lambda pair: pair[0][METRIC])
-    return Verdict(claim, beats(mine, its), f"D = {mine['width']}: {evidence(mine, its, currency)}")
+    decided = True if beats(mine, its) else False if mine[METRIC] >= its[METRIC] else None
+    return Verdict(claim, decided, f"D = {mine['width']}: {evidence(mine, its, currency)}")
 
 
 def beats(a: dict, b: dict) -> bool:
@@ -343,10 +362,10 @@ def seam_verdict(records: dict[str, dict], method: str, width: int, block: int) 
     if not own or not standard:
         return Verdict(claim, None, "Not both have a finished run")
     costs, noise = seam_costs(own[0], standard[0], block), seam_costs(standard[0], standard[0], block)
-    said = f"{sum(costs) / len(costs):+.4f} nats at the first character ({min(costs):+.4f} to {max(costs):+.4f});"
+    said = f"{sum(costs) / len(costs):+.3f} nats at the first place ({min(costs):+.3f} to {max(costs):+.3f});"
     if len(noise) == 1:
         return Verdict(claim, None, f"{said} one seed of standard attention does not say how much chance there is")
-    said += f" by chance, in seeds of standard attention, {min(noise):+.4f} to {max(noise):+.4f}"
+    said += f" by chance, in seeds of standard attention, {min(noise):+.3f} to {max(noise):+.3f}"
     return Verdict(claim, min(costs) > max(noise), said)
 
 
@@ -382,7 +401,10 @@ def ablations(records: dict[str, dict], width: int) -> list[Verdict]:
 
 
 def step_verdicts(speed: dict) -> list[Verdict]:
-    """Whether a training step of MLR attention keeps to `STEP_AIMS`, by a record of `bench step`."""
+    """Whether a training step of MLR attention keeps to `STEP_AIMS`, by a record of `bench step`.
+
+    Decided by the medians, unless the aim lies within what the measurements of both leave open.
+    """
     found = []
     for case, aim in STEP_AIMS.items():
         rows = speed["cases"].get(case, {})
@@ -392,6 +414,8 @@ def step_verdicts(speed: dict) -> list[Verdict]:
             if not {method, "standard"} <= rows.keys():
                 found.append(Verdict(claim, None, "Not both have a finished run"))
                 continue
-            ratio = rows[method]["ms"] / rows["standard"]["ms"]
-            found.append(Verdict(claim, ratio <= aim, f"{ratio:.2f} times"))
+            own, its = rows[method], rows["standard"]
+            ratio, low, high = own["ms"] / its["ms"], own["lowest"] / its["highest"], own["highest"] / its["lowest"]
+            decided = None if low <= aim < high else ratio <= aim
+            found.append(Verdict(claim, decided, f"{ratio:.2f} times ({low:.2f} to {high:.2f})"))
     return found
