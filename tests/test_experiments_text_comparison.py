@@ -321,7 +321,7 @@ def test_the_command_shortens_a_comparison(tmp_path):
         (["--preset", "lm-smoke", "--corpus", "no-such"], "corpus must be one of .*, got 'no-such'"),
         (["--preset", "lm-smoke", "--steps", "0"], "--steps must be positive, got 0"),
         (["--preset", "lm-smoke", "--rates", "1e-3", "-1"], "--rates must be positive, got -1"),
-        (["--preset", "lm-512", "--methods", "mlr_gain"], "--methods of lm-512 must be among .*, got mlr_coarse"),
+        (["--preset", "lm-512", "--methods", "mlr_coarse"], "--methods of lm-512 must be among .*, got mlr_coarse"),
         (
             ["--preset", "lm-tiny", "--out", "x", "--steps", "9"],
             "--steps, --rates and --methods go with a comparison, not with lm-tiny",
