@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from .checks import divides, positive_int, positive_ints, require, shape_of
 from .costs import Cost
+from .rotary import rotate
 from .window import band
 
 
@@ -42,6 +43,12 @@ def head_ranks(ranks: Sequence[int], d_model: int, n_heads: int, length: int | N
     total = sum(ranks)
     require(total == head_dim, f"ranks must sum to the head dimension {head_dim}, got {ranks}, which sum to {total}")
     return ranks
+
+
+def check_pairs(name: str, ranks: Sequence[int]) -> None:
+    """Refuse what `rotate` cannot turn: features come in pairs."""
+    odd = [rank for rank in ranks if rank % 2]
+    require(not odd, f"{name} must be even to be rotary, got {', '.join(map(str, odd))}")
 
 
 @dataclass(frozen=True)
@@ -100,14 +107,22 @@ class Attention(nn.Module):
     def scores(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch maps seq seq"]:
         """The logits before the softmax, -inf where masked; one map a head (two in `GlobalSlidingWindowAttention`)."""
         self._check(x)
-        q, k = self.queries_keys(x)
+        q, k = self.placed_queries_keys(x)
         products = [dot_products(*parts) for parts in zip(self.split_queries(q), self.split_keys(k), strict=True)]
         position = torch.arange(x.shape[1], device=x.device)
         return torch.cat(self.maps(products, position, position), dim=1)
 
-    def queries_keys_values(self, x: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        """`queries_keys`, and values (B, H, T, r)."""
-        return *self.queries_keys(x), self.split_heads(self.value(x))
+    def queries_keys_values(
+        self, x: Float[Tensor, "batch seq d_model"], start: Int[Tensor, " batch"] | int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`placed_queries_keys`, and values (B, H, T, r)."""
+        return *self.placed_queries_keys(x, start), self.split_heads(self.value(x))
+
+    def placed_queries_keys(
+        self, x: Float[Tensor, "batch seq d_model"], start: Int[Tensor, " batch"] | int = 0
+    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch heads seq width"]]:
+        """What the dot products take: `queries_keys`, turned by position if `rotary`; the first token is at `start`."""
+        return self.queries_keys(x)
 
     def queries_keys(
         self, x: Float[Tensor, "batch seq d_model"]
@@ -218,26 +233,47 @@ def _split(features, groups):
 class StandardAttention(Attention):
     """S_ij = <W_Q x_i, W_K x_j> / sqrt(r): one low-rank matrix M = W_Q^T W_K, of rank r = D / H at most, a head.
 
+    With `rotary`, queries and keys are turned by their position first (Su et al. 2021), the features of each dot
+    product by themselves, so that M depends on the distance i - j too. They must be even in number.
+
     Source: Vaswani et al. 2017; as a bilinear form, Kuang et al. 2025.
     """
 
-    def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True):
+    def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True, rotary: bool = False):
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        self.scale = self.head_dim**-0.5
+        if rotary:
+            check_pairs("the head dimension", (self.head_dim,))
+        self.scale, self.rotary = self.head_dim**-0.5, rotary
         self.query, self.key = linear(d_model, d_model), linear(d_model, d_model)
         self.q_norm, self.k_norm = norm(self.head_dim, qk_norm), norm(self.head_dim, qk_norm)
 
     def queries_keys(self, x):
         return self.q_norm(self.split_heads(self.query(x))), self.k_norm(self.split_heads(self.key(x)))
 
+    def placed_queries_keys(self, x, start=0):
+        q, k = self.queries_keys(x)
+        if not self.rotary:
+            return q, k
+        position = torch.arange(x.shape[1], device=x.device)  # (T,)
+        if isinstance(start, Tensor):
+            position = start[:, None, None] + position  # (B, 1, T)
+        return self._turned(q, position), self._turned(k, position)
+
+    def _turned(self, features, position):
+        parts = _split(features, self.key_groups(1))
+        return torch.cat([rotate(part, position) for part in parts], dim=-1)
+
     def key_groups(self, seq_len: int):
         return (KeyGroup(self.n_heads, self.head_dim, seq_len, self.scale),)
 
-    def to_dense(self, head: int) -> Float[Tensor, "d_model d_model"]:
-        """M of one head."""
+    def to_dense(self, head: int, distance: int = 0) -> Float[Tensor, "d_model d_model"]:
+        """M of one head, and if it is `rotary` for a query that comes so many tokens after the key."""
         self._check_head(head)
         rows = slice(head * self.head_dim, (head + 1) * self.head_dim)
-        return self.query.weight[rows].T @ self.key.weight[rows]
+        query, key = self.query.weight[rows].T, self.key.weight[rows]  # (D, r), (r, D)
+        if self.rotary:
+            query = self._turned(query, torch.full((self.d_model,), distance, device=query.device))
+        return query @ key
 
     def query_key_params(self) -> int:
         return 2 * self.d_model**2

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from .attention import KeyGroup, StandardAttention, head_ranks, repeat_columns
+from .attention import KeyGroup, StandardAttention, check_pairs, head_ranks, repeat_columns
 from .checks import positive_int, require
 from .mlr import add_levels, check_backend, check_level_scales, mlr_attention, scales_of_levels
 from .partition import check_block_sizes, halving_block_sizes, same_block
@@ -20,9 +20,18 @@ from .window import band, windowed_attention, windowed_pairs
 class SlidingWindowAttention(StandardAttention):
     """Standard scores for the `window` latest keys and the token itself, none beyond (Child et al. 2019)."""
 
-    def __init__(self, d_model: int, n_heads: int, *, window: int, causal: bool = True, qk_norm: bool = True):
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        window: int,
+        causal: bool = True,
+        qk_norm: bool = True,
+        rotary: bool = False,
+    ):
         window = positive_int("window", window)  # refused before any weight is drawn
-        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
         self.window = window
 
     def key_groups(self, seq_len: int):
@@ -57,9 +66,12 @@ class GlobalSlidingWindowAttention(StandardAttention):
         window: int,
         causal: bool = True,
         qk_norm: bool = True,
+        rotary: bool = False,
     ):
         ranks, window = head_ranks(ranks, d_model, n_heads, 2), positive_int("window", window)
-        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
+        if rotary:
+            check_pairs("ranks", ranks)
         self.ranks, self.window = ranks, window
 
     def key_groups(self, seq_len: int):
@@ -137,6 +149,7 @@ class MLRAttention(StandardAttention):
         block_sizes: Sequence[int] | None = None,
         causal: bool = True,
         qk_norm: bool = True,
+        rotary: bool = False,
         normalize_levels: bool = False,
         level_scales: Sequence[float] | None = None,
         backend: str = "auto",
@@ -149,7 +162,9 @@ class MLRAttention(StandardAttention):
             require(block_sizes[0] == context, f"block_sizes[0] must be context = {context}, got {block_sizes[0]}")
         check_level_scales(level_scales, len(ranks))
         check_backend(backend)
-        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
+        if rotary:
+            check_pairs("ranks", ranks)
         self.ranks, self.context, self.block_sizes = ranks, context, block_sizes
         self.normalize_levels, self.level_scales, self.backend = normalize_levels, level_scales, backend
 

@@ -122,7 +122,7 @@ class AttentionCache:
             ValueError: if a row would outgrow `capacity`, or an argument does not fit.
         """
         after = self._check(x, counts)
-        q, k, v = self.attention.queries_keys_values(x)
+        q, k, v = self.attention.queries_keys_values(x, self.lengths)
         if x.shape[1] == 1 and counts is None:
             heads = self._step(q, k, v)
         else:

@@ -19,6 +19,10 @@ KINDS = {
     "mlr, steep": lambda **kw: sa.MLRAttention(
         D, H, ranks=(1, 2, 1), context=CONTEXT, block_sizes=(CONTEXT, 8, 4), normalize_levels=True, **kw
     ),
+    "standard, rotary": lambda **kw: sa.StandardAttention(D, H, rotary=True, **kw),
+    "swa, rotary": lambda **kw: sa.SlidingWindowAttention(D, H, window=5, rotary=True, **kw),
+    "gswa, rotary": lambda **kw: sa.GlobalSlidingWindowAttention(D, H, ranks=(2, 2), window=4, rotary=True, **kw),
+    "mlr, rotary": lambda **kw: sa.MLRAttention(D, H, ranks=(2, 2), context=CONTEXT, rotary=True, **kw),
 }
 BILINEAR = ("standard", "swa", "btt", "bilinear_mlr")  # S is a form x_i^T M x_j of the two tokens
 

@@ -31,7 +31,7 @@ def window_of(attention, seq_len):
 def test_forward_is_softmax_of_the_scores_times_values(kind, causal, qk_norm, seq_len):
     attention, x = layer(kind, causal=causal, qk_norm=qk_norm), randn(2, seq_len, D)
     weights = attention.scores(x).softmax(-1)
-    if kind == "gswa":  # two maps a head
+    if kind.startswith("gswa"):  # two maps a head
         weights = weights[:, :H] + weights[:, H:]
     values = (x @ attention.value.weight.T).reshape(2, seq_len, H, D // H).transpose(1, 2)
     heads = (weights @ values).transpose(1, 2).reshape(2, seq_len, D)
@@ -57,7 +57,7 @@ def test_without_norm_the_score_is_a_bilinear_form(kind, causal):
 def test_scores_are_minus_infinity_exactly_where_masked(kind, causal):
     T, attention = 12, layer(kind, causal=causal)
     S = attention.scores(randn(2, T, D))
-    reach = [T] * H if kind == "gswa" else []
+    reach = [T] * H if kind.startswith("gswa") else []
     for m, reach_of_map in enumerate(reach + [window_of(attention, T)] * H):
         for i in range(T):
             for j in range(T):

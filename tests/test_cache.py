@@ -18,6 +18,7 @@ from structattn_minimal.cuda_graph import captured
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_gpt = pytest.mark.parametrize("kind", OPTIONS)
+ROTARY = ("standard", "swa", "gswa", "mlr")  # the kinds that can be
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
@@ -36,7 +37,9 @@ def attention_layers(draw):
     """(how to make a layer, capacity, sequence length): any kind, any ranks, windows, blocks and options."""
     heads, kind = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from(sorted(OPTIONS)))
     qk_norm, ranks = draw(st.booleans()), tuple(draw(st.lists(sizes(3), min_size=1, max_size=4)))
-    longest = 24
+    longest, rotary = 24, kind in ROTARY and draw(st.booleans())
+    if rotary:  # features in pairs
+        ranks = tuple(2 * rank for rank in ranks)
     if kind == "mlr":
         n = len(ranks)
         longest = draw(sizes(6)) * 2 ** (n - 1)
@@ -48,7 +51,7 @@ def attention_layers(draw):
         ranks = (ranks[0] + width // heads - sum(ranks), *ranks[1:])
         options = {"ranks": ranks, "clip": draw(st.booleans())}
     else:
-        two = (draw(sizes(3)), draw(sizes(3)))
+        two = (draw(sizes(3)) * (1 + rotary), draw(sizes(3)) * (1 + rotary))
         width, window = heads * sum(two), draw(sizes(10))
         options = {
             "standard": {},
@@ -56,6 +59,8 @@ def attention_layers(draw):
             "gswa": {"ranks": two, "window": window},
             "btt": {"btt_rank": draw(sizes(2))},
         }[kind]
+    if rotary:
+        options["rotary"] = True
     capacity = draw(sizes(longest))
     make = partial(sa.transformer.ATTENTION_KINDS[kind], width, heads, qk_norm=qk_norm, **options)
     return make, capacity, draw(sizes(capacity))

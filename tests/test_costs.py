@@ -112,8 +112,8 @@ def test_cached_elements_are_what_a_decoder_holds(kind, seq_len):
         shared = sa.shared_levels(seq_len, attention.block_sizes).tril()
         visible = [shared >= level for level in range(1, len(attention.ranks) + 1)]
         key_features = [H * r for r in attention.ranks]
-    elif kind == "gswa":
-        visible, key_features = S[[0, H]] > float("-inf"), [H * 1, H * 3]
+    elif kind.startswith("gswa"):
+        visible, key_features = S[[0, H]] > float("-inf"), [H * r for r in attention.ranks]
     elif kind == "btt":  # the key is the token itself, one for all heads
         visible, key_features = S[:1] > float("-inf"), [D]
     else:

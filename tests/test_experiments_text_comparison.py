@@ -23,12 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import structattn_minimal as sa
 from structattn_minimal.experiments import __main__ as command
 from structattn_minimal.experiments import alphabet, batches, comparison, generate, text, text_task, training
-from structattn_minimal.experiments.presets import READERS, TEXT_COMPARISONS
+from structattn_minimal.experiments.presets import COMPARED, TEXT_COMPARISONS
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-each_method = pytest.mark.parametrize("method", list(READERS))
+each_method = pytest.mark.parametrize("method", list(COMPARED))
 
 
 def write_text(path):

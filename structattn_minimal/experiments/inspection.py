@@ -40,7 +40,7 @@ def products_by_level(
     """The scaled products of queries and keys, of each level by itself, for all pairs alike."""
     two = isinstance(attention, GlobalSlidingWindowAttention)
     require(not two, "attention must have one softmax a head, got GlobalSlidingWindowAttention")
-    q, k = attention.queries_keys(x)
+    q, k = attention.placed_queries_keys(x)
     split = zip(attention.split_queries(q), attention.split_keys(k), strict=True)
     return torch.stack([dot_products(*pair) for pair in split])
 

@@ -1,7 +1,7 @@
 """The named comparisons, of in-context regression and of text: what `--preset` may be besides the runs of chapters."""
 
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import cycle, islice, permutations
 from typing import ClassVar
 
 
@@ -42,6 +42,7 @@ class Reader:
         parts: of MLR attention: into how many blocks each level cuts the context; None to halve from level to level.
         normalize_levels: of MLR attention: divide a score by the number of levels that the pair shares.
         gain: of MLR attention: level l is scaled by gain / r_l.
+        rotary: queries and keys are turned by their position.
     """
 
     label: str
@@ -51,10 +52,12 @@ class Reader:
     parts: tuple[int, ...] | None = None
     normalize_levels: bool = True
     gain: float = 1.0
+    rotary: bool = False
 
     def attention(self, layers: int, head_dimension: int, context: int) -> dict:
         """The two fields of a `GPTConfig` that say what attends in each layer."""
-        options = {kind: self.options(kind, head_dimension, context) for kind in self.kinds}
+        turned = {"rotary": True} if self.rotary else {}
+        options = {kind: self.options(kind, head_dimension, context) | turned for kind in self.kinds}
         if len(self.kinds) == 1:
             return {"attention": self.kinds[0], "attention_options": options[self.kinds[0]]}
         kinds = tuple(islice(cycle(self.kinds), layers))
@@ -77,7 +80,7 @@ class Reader:
 # At head dimension 64 the authors' list, whose eight levels go down to blocks of T / 128 characters; four levels that
 # go as far, in steps and widths that suit a GPU's tiles; and three that do not. At 16 and 8, lists of the same kinds.
 AUTHORS = {64: (32, 8, 6, 4, 4, 4, 4, 2), 16: (8, 4, 2, 2), 8: (4, 2, 2)}
-STEEP = {64: (32, 16, 8, 8), 16: (8, 4, 2, 2), 8: (4, 2, 1, 1)}
+STEEP = {64: (32, 16, 8, 8), 16: (8, 4, 2, 2), 8: (2, 2, 2, 2)}
 COARSE = {64: (32, 16, 16), 16: (8, 4, 4), 8: (4, 2, 2)}
 STEPS = (1, 8, 32, 128)
 
@@ -98,8 +101,29 @@ READERS = {
         normalize_levels=False,
     ),
     "mlr_coarse": Reader("MLR, three coarse levels, gain 8", ("mlr",), ranks=COARSE, gain=8.0),
+    "standard_rotary": Reader("standard, rotary", ("standard",), rotary=True),
+    "mlr_steep_rotary": Reader(
+        "MLR, four steep levels, gain 8, rotary", ("mlr",), ranks=STEEP, parts=STEPS, gain=8.0, rotary=True
+    ),
 }
+COMPARED = tuple(READERS)
 WIDER = ("standard", "swa", "gswa", "sequential", "mlr_gain", "mlr_steep")  # those that are tried at every width
+ROTARY = ("standard_rotary", "mlr_steep_rotary")  # with positions that are relative from the start
+
+
+# Where are 64 features best spent? Lists for four levels of fixed blocks, spread over all that there are: nearly all
+# features to one level, or in equal parts to two, to three, to all (a simplex-centroid design, Scheffe 1963), more to
+# one than to the others, and a few that lean.
+SPREAD = ((52, 4, 4, 4), (28, 28, 4, 4), (20, 20, 20, 4), (16, 16, 16, 16), (40, 8, 8, 8))
+LEANING = ((32, 16, 8, 8), (8, 8, 16, 32), (24, 24, 8, 8), (16, 32, 8, 8), (8, 32, 16, 8))
+RANK_LISTS = (*(ranks for one in SPREAD for ranks in sorted(set(permutations(one)), reverse=True)), *LEANING)
+LISTS = {
+    f"ranks_{'_'.join(map(str, ranks))}": Reader(
+        f"MLR, {'|'.join(map(str, ranks))}", ("mlr",), ranks={64: ranks}, parts=STEPS, gain=8.0
+    )
+    for ranks in RANK_LISTS
+}
+READERS |= LISTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +210,7 @@ class TextComparison(Comparison):
     corpus: str = "classic-books"
     context: int = 1024
     head_dimension: int = 64
-    methods: tuple[str, ...] = tuple(READERS)
+    methods: tuple[str, ...] = COMPARED
     rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
     sweep_steps: int
     windows: int = 2048
@@ -245,12 +269,14 @@ TEXT_COMPARISONS = {
     # one width each, as they differ so much in what they cost; the variants of MLR at the narrowest
     "lm-256": LM_256,
     "lm-384": replace(LM_WIDER, widths=(384,)),
-    "lm-512": replace(LM_WIDER, widths=(512,)),
+    "lm-512": replace(LM_WIDER, widths=(512,), methods=(*WIDER, *ROTARY)),
     "lm-768": replace(LM_WIDER, widths=(768,), seeds=(0, 1)),
     # as many characters a step, in windows four times as long
     "lm-512-long": replace(
         LM_WIDER, widths=(512,), context=4096, batch=4, windows=512, methods=("standard", "mlr_gain", "mlr_steep")
     ),
+    # what a rank list is worth in a short training, at the rate that was best for the steep one
+    "lm-ranks": replace(LM_256, methods=tuple(LISTS), steps=1500, rates=(2e-3,), seeds=(0, 1), windows=1024),
     # two models to watch on a processor, in two minutes; not to judge by, since their one rate was not swept
     "lm-live": replace(
         SMALL,
