@@ -122,8 +122,8 @@ def test_bfloat16_changes_rounding_and_nothing_else(method):
         gradients.append(torch.autograd.grad(one.losses(population(inputs), targets).sum(), population.theta)[0])
     exact, rounded = gradients
     assert not torch.equal(exact, rounded)
-    # Levels of one feature have logits of 8 each, and undivided they add up: of those bfloat16 keeps 8 bits.
-    tolerance = {"mlr_steep": 0.1, "mlr_steep_sum": 0.5}.get(method, 0.05)
+    # Levels of few features have logits of up to 8, and undivided they add up: of those bfloat16 keeps 8 bits.
+    tolerance = {"mlr_steep": 0.1, "mlr_steep_rotary": 0.1, "mlr_steep_sum": 0.5}.get(method, 0.05)
     assert (exact - rounded).norm() < tolerance * exact.norm()
 
 
