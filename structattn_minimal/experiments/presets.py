@@ -273,7 +273,12 @@ TEXT_COMPARISONS = {
     "lm-768": replace(LM_WIDER, widths=(768,), seeds=(0, 1)),
     # as many characters a step, in windows four times as long
     "lm-512-long": replace(
-        LM_WIDER, widths=(512,), context=4096, batch=4, windows=512, methods=("standard", "mlr_gain", "mlr_steep")
+        LM_WIDER,
+        widths=(512,),
+        context=4096,
+        batch=4,
+        windows=512,
+        methods=("standard", "mlr_gain", "mlr_steep", *ROTARY),
     ),
     # what a rank list is worth in a short training, at the rate that was best for the steep one
     "lm-ranks": replace(LM_256, methods=tuple(LISTS), steps=1500, rates=(2e-3,), seeds=(0, 1), windows=1024),
