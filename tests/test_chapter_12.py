@@ -9,7 +9,7 @@ from test_experiments_text_claims import records as bare
 
 from exercises.registry import CELL
 from structattn_minimal.experiments import records, text_claims
-from structattn_minimal.experiments.presets import READERS
+from structattn_minimal.experiments.presets import COMPARED, ROTARY
 from structattn_minimal.viz import figures
 
 SOURCE = (Path(__file__).parents[1] / "chapters/12_language_models.md").read_text(encoding="utf-8")
@@ -24,10 +24,10 @@ def recorded(gain: float, seconds: float = 1.0) -> dict[str, dict]:
     """
     found = {}
     for name, width, loss in (("256", 256, 1.3), ("384", 384, 1.2), ("512", 512, 1.1), ("512_long", 512, 1.0)):
-        whole = bare(*(reader(method, width, loss, gain, seconds) for method in READERS))["256"]
+        whole = bare(*(reader(method, width, loss, gain, seconds) for method in COMPARED))["256"]
         found[f"lm_{name}"] = whole | {"setting": SETTING | {"widths": [width]}}
     cases = {
-        case: {m: {"label": m} | dict.fromkeys(("ms", "lowest", "highest"), 1.0 + (m != "standard")) for m in READERS}
+        case: {m: {"label": m} | dict.fromkeys(("ms", "lowest", "highest"), 1.0 + (m != "standard")) for m in COMPARED}
         for case in text_claims.STEP_AIMS
     }
     return found | {"step_speed": {"cases": cases, "hardware": "a processor, A"}}
@@ -130,8 +130,9 @@ def test_what_went_wrong_is_told_and_stops_nothing(read):
 # What the prose says of the records in words
 
 
-RECORDS = text_claims.recorded()
+RECORDS, LONG = text_claims.recorded(), text_claims.recorded(text_claims.LONG)
 FINE = ("mlr", "mlr_gain", "mlr_steep", "mlr_steep_sum")
+WIDTHS = (256, 384, 512, 768)
 WINDOWS = ("swa", "gswa", "sequential")
 
 
@@ -161,12 +162,70 @@ def test_the_lead_is_smallest_at_the_largest_width():
 
 
 def test_who_leaves_the_plateau_first():
-    until = {method: text_claims.read_until(at(256, method), 2.0) for method in READERS}
+    until = {method: text_claims.read_until(at(256, method), 2.0) for method in COMPARED}
     slowest = max(max(until[method]) for method in FINE)
     assert slowest < min(until["mlr_coarse"])
     assert max(until["mlr_coarse"]) < min(min(until[method]) for method in ("standard", *WINDOWS))
     assert all(mean(until[method]) < mean(until["standard"]) / 2 for method in FINE)
     assert min(until["mlr_steep_sum"]) >= max(until["mlr_steep"])
+
+
+def test_rotary_positions_leave_mlr_attention_no_lead():
+    def at_both(method):
+        return (at(256, method), at(512, method), *text_claims.at_width(LONG, method, 512)[:1])
+
+    for mlr in ("mlr_gain", "mlr_steep", "mlr_steep_rotary"):
+        for ours, rival in zip(at_both(mlr), at_both("standard_rotary"), strict=True):
+            assert not text_claims.beats(ours, rival)
+            if rival["width"] == 512 and mlr == "mlr_steep_rotary":
+                assert text_claims.beats(rival, ours)
+            assert max(text_claims.read_until(rival, 2.0)) <= max(text_claims.read_until(ours, 2.0)) * 1.2
+    for width in (256, 512):
+        assert not text_claims.beats(at(width, "mlr_steep_rotary"), at(width, "mlr_steep"))
+    assert at(256, "mlr_steep_rotary")["training_macs_a_model"] < at(256, "standard_rotary")["training_macs_a_model"]
+
+
+def test_where_learned_positions_are_ahead_of_rotary_ones():
+    for width in (256, 512):
+        loss = {method: text_claims.by_position(at(width, method))[1] for method in COMPARED[:1] + ROTARY}
+        loss["mlr_steep"] = text_claims.by_position(at(width, "mlr_steep"))[1]
+        steep, plain = (
+            [a - b for a, b in zip(loss[method], loss["standard_rotary"], strict=True)]
+            for method in ("mlr_steep", "standard")
+        )
+        assert min(plain) > 0
+        assert steep[2] < 0  # the third and the fourth character
+        assert min(steep[4:-1]) > 0
+        assert steep[-1] < 0  # the last half
+        gains = {method: places[-2] - places[-1] for method, places in loss.items()}
+        assert max(abs(gains[method]) for method in ROTARY) < min(gains["standard"], gains["mlr_steep"]) / 2
+
+
+def test_with_a_long_context_learned_positions_are_not_learned_in_time():
+    long = {method: text_claims.at_width(LONG, method, 512)[0] for method in ("standard", *text_claims.MLR, *ROTARY)}
+    assert text_claims.read_until(long["standard"], 2.0) == [None] * 3
+    assert all(None not in text_claims.read_until(long[method], 2.0) for method in (*text_claims.MLR, *ROTARY))
+    assert long["standard"]["held_out_loss"] > 1.9 * max(long[method]["held_out_loss"] for method in text_claims.MLR)
+    assert all(run["held_out_loss"] > at(512, method)["held_out_loss"] for method, run in long.items())
+    assert all(run["characters_a_model"] == at(512, method)["characters_a_model"] for method, run in long.items())
+
+
+def test_at_equal_seconds_wide_standard_models_catch_up():
+    won = {
+        method: [
+            text_claims.below_standard(RECORDS, method, width, "seconds_a_model").holds
+            for width in (256, 384, 512, 768)
+        ]
+        for method in text_claims.MLR
+    }
+    assert won["mlr_steep"] == [True, True, True, None]
+    assert won["mlr_gain"] == [True, True, False, False]
+
+
+def test_a_step_of_the_same_model_varies_by_less_than_what_counts_as_equal():
+    for width in text_claims.widths_of(RECORDS):
+        first, again = (run["seconds_a_step"] for run in text_claims.at_width(RECORDS, "standard", width))
+        assert abs(again / first - 1) < text_claims.TOLERANCE
 
 
 def test_sharper_scores_lead_early_and_lose_late():

@@ -79,6 +79,14 @@ def test_an_undecided_verdict_says_what_to_run():
     assert solutions.fair_steps(methods, "mlr", 100, "seconds")["standard"] == 150  # exercise 12.2
 
 
+def test_any_method_may_be_the_rival():
+    rotary = run("standard_rotary", losses=(1.21, 1.23))
+    found = claims.relative_positions(records(run("standard"), rotary, run("mlr_steep", losses=(1.2, 1.22))), 256)
+    assert [verdict.holds for verdict in found] == [True, False, None]  # the last was not run
+    assert "below “standard, rotary” at D = 256" in found[1].claim
+    assert "standard, rotary 1.220 (1.210 to 1.230)" in found[1].evidence
+
+
 def test_currencies_can_disagree():
     all_ = records(run("standard"), run("mlr", losses=(1.2, 1.22), seconds_a_step=1.5, macs=9))
     found = {c: claims.below_standard(all_, "mlr", 256, c).holds for c in claims.CURRENCIES}

@@ -4,7 +4,7 @@ import pytest
 from test_experiments_text_claims import records, run
 
 from structattn_minimal.experiments import text_claims as claims
-from structattn_minimal.experiments.presets import READERS
+from structattn_minimal.experiments.presets import COMPARED
 from structattn_minimal.viz import text_figures as figures
 
 CURVE = {"steps": [25, 50, 100], "loss": [3.0, 2.0, 1.5]}
@@ -30,7 +30,7 @@ def two_methods():
 
 
 def test_every_reader_has_a_look_of_its_own():
-    assert figures.STYLES.keys() == READERS.keys()
+    assert figures.STYLES.keys() == set(COMPARED)
     looks = [tuple(sorted(style.items())) for style in figures.STYLES.values()]
     assert len(set(looks)) == len(looks)
 

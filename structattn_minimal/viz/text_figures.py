@@ -20,6 +20,8 @@ STYLES = {
     "mlr_steep": {"color": BLUE},
     "mlr_steep_sum": {"color": BLUE, "dash": "dash"},
     "mlr_coarse": {"color": BLUE, "dash": "dot"},
+    "standard_rotary": {"color": ORANGE, "dash": "dash"},
+    "mlr_steep_rotary": {"color": BLUE, "dash": "dashdot"},
 }
 AXES = {
     "characters_a_model": "characters of training text",
@@ -123,20 +125,19 @@ def along(run: dict, curve: dict, key: str) -> list[float]:
     return [run[key] * step / steps for step in curve["steps"]]
 
 
-def loss_by_position(records: dict[str, dict]) -> go.Figure:
-    """Loss against the place in the context, less that of standard attention there; a menu for the width."""
+def loss_by_position(records: dict[str, dict], against: str = "standard") -> go.Figure:
+    """Loss against the place in the context, less that of the method `against` there; a menu for the width."""
     fig, owners = go.Figure(), []
     for width in claims.widths_of(records):
-        control = claims.at_width(records, "standard", width)
+        control = claims.at_width(records, against, width)
         for method in claims.methods_of(records) if control else ():
             for run in claims.at_width(records, method, width)[:1]:
                 names, loss = claims.by_position(run)
                 less = claims.by_position(control[0])[1]
                 add_places(fig, method, names, [a - b for a, b in zip(loss, less, strict=True)])
                 owners.append(f"D = {width}")
-    return places(
-        fig, owners, menu("width", owners), "place in the context", "loss less that of standard attention, nats"
-    )
+    title = "loss less that of standard attention, nats" if against == "standard" else "loss less that of the control"
+    return places(fig, owners, menu("width", owners), "place in the context", title)
 
 
 def loss_by_seam(records: dict[str, dict], width: int) -> go.Figure:
