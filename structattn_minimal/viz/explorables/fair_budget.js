@@ -1,13 +1,15 @@
 // Chapter 12: the pairs that a method scores, what a character costs, and how many characters a budget buys.
 
 const METHODS = { standard: "standard", swa: "SWA", gswa: "GSWA", sequential: "sequential", mlr: "MLR" };
-const RANKS = ["32|8|6|4|4|4|4|2", "16|16|32", "32|16|16", "16|16|16|16"];
+const STEEP = "32|16|8|8"; // the others halve their blocks from level to level
+const RANKS = ["32|8|6|4|4|4|4|2", STEEP, "32|16|16", "16|16|16|16"];
 const PARTS = { projections: "projections", scores: "scores", values: "values", feedForward: "feed-forward", ends: "read-out" };
 const [T, R, LAYERS, ALPHABET] = [1024, 64, 6, 96];
 const WINDOWED = 4 / 6; // of the sequential method's layers
 
 const total = (numbers) => numbers.reduce((sum, one) => sum + one, 0);
-const listed = (ranks) => ranks.split("|").map(Number);
+// Of each level its features and the size of its blocks.
+const levels = (ranks) => ranks.split("|").map((r, l) => ({ r: Number(r), size: ranks === STEEP ? T / [1, 8, 32, 128][l] : T >> l }));
 
 // Pairs of one T x T product: those that are multiplied, or those of a query and a key that it may see.
 const fullPairs = (counted) => (counted === "run" ? T * T : (T * (T + 1)) / 2);
@@ -21,7 +23,7 @@ const layerMacs = ({ method, window, ranks, counted }) => {
     case "swa": return { scores: near, values: near };
     case "gswa": return { scores: (full + near) / 2, values: full + near };
     case "sequential": return { scores: full + (near - full) * WINDOWED, values: full + (near - full) * WINDOWED };
-    case "mlr": return { scores: total(listed(ranks).map((r, l) => r * blockPairs(T >> l, counted))) / R, values: full };
+    case "mlr": return { scores: total(levels(ranks).map(({ r, size }) => r * blockPairs(size, counted))) / R, values: full };
     default: return { scores: full, values: full };
   }
 };
@@ -42,7 +44,7 @@ const features = ({ method, window, ranks, query: i }) => Array.from({ length: T
     case "swa": return near ? R : 0;
     case "gswa": return near ? R : R / 2;
     case "sequential": return near ? R : R * (1 - WINDOWED);
-    case "mlr": return total(listed(ranks).filter((_, l) => Math.floor(i / (T >> l)) === Math.floor(j / (T >> l))));
+    case "mlr": return total(levels(ranks).filter(({ size }) => Math.floor(i / size) === Math.floor(j / size)).map(({ r }) => r));
     default: return R;
   }
 });
@@ -67,7 +69,7 @@ export default {
     const method = choices({ label: "Method", options: Object.entries(METHODS), act: (name) => set({ method: name }) });
     const width = choices({ label: "Width D", options: numbers([256, 384, 512, 768]), act: (n) => set({ width: Number(n) }) });
     const window_ = choices({ label: "Window w", options: numbers([128, 256, 512]), act: (n) => set({ window: Number(n) }) });
-    const ranks = choices({ label: "Ranks of MLR", options: RANKS.map((list) => [list, list]), act: (list) => set({ ranks: list }) });
+    const ranks = choices({ label: "Ranks of MLR", options: RANKS.map((list) => [list, list === STEEP ? `${list}, steep` : list]), act: (list) => set({ ranks: list }) });
     const query = slider({ label: "Query, the character at", min: 0, max: T - 1, step: 1, act: (i) => set({ query: i }) });
     const budget = choices({ label: "Budget, training MACs", options: [[15, "10¹⁵"], [16, "10¹⁶"], [17, "10¹⁷"]], act: (n) => set({ budget: Number(n) }) });
     const counted = choices({ label: "Count", options: [["run", "what is multiplied"], ["pairs", "causal pairs"]], act: (name) => set({ counted: name }) });

@@ -2,15 +2,16 @@ import traitlets as t
 
 from .face import Explorable, choice, whole
 
-RANKS = ("32|8|6|4|4|4|4|2", "16|16|32", "32|16|16", "16|16|16|16")
+RANKS = ("32|8|6|4|4|4|4|2", "32|16|8|8", "32|16|16", "16|16|16|16")
 
 
 class FairBudget(Explorable):
     """Chapter 12: which pairs a method scores, what a character costs, and how many characters a budget buys.
 
     Six layers, contexts of 1024 characters, heads of 64 features.  window: of SWA, GSWA and the windowed layers of the
-    sequential method.  ranks: of MLR attention.  query: whose row of the score matrix is drawn.  budget: training MACs,
-    as a power of ten.  counted: MACs that are "run", as everywhere in the book, or of the causal "pairs" alone.
+    sequential method.  ranks: of MLR attention; blocks are halved from level to level, but for the steep list 32|16|8|8
+    (`presets.STEPS`).  query: whose row of the score matrix is drawn.  budget: training MACs, as a power of ten.
+    counted: MACs that are "run", as everywhere in the book, or of the causal "pairs" alone.
     Raises `traitlets.TraitError` for values out of range.
     """
 
