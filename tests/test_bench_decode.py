@@ -39,6 +39,7 @@ def test_it_can_be_written_as_a_record_and_shown(results, tmp_path, capsys):
     assert json.loads((tmp_path / "decode_speed.json").read_text())["cases"] == results["cases"]
     decode.print_table(results)
     lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("layer, us a step, eager")
     assert len(lines) == 2 + len(results["cases"]) * len(SHARES)
     assert sum("(0.73x)" in line for line in lines) >= len(results["cases"])
 
