@@ -75,8 +75,8 @@ class AttentionCache:
     Attributes:
         lengths: (B,) tokens held by each row so far.
         elements: keys and values that the buffers hold, B times `attention_cost(attention, capacity).cached_elements`.
-        fused: whether a step of one token a row is that of `decode_kernel`, as it is on a GPU where that can; set it
-            False for torch's operations.
+        fused: whether `decode_kernel` takes the steps of one token a row. At first it does where it can, which is on a
+            GPU; set it False for torch's operations.
 
     Raises:
         ValueError: for anything else, for attention that is not causal, and for a capacity beyond the context of MLR

@@ -1,8 +1,9 @@
-"""A decoding step on a GPU in two launches: `decode_kernel_triton`'s kernels in the place of some fifty operations.
+"""A decoding step on a GPU in two launches: `decode_kernel_triton`'s kernels in the place of torch's operations, which
+are a dozen for standard attention and some sixty for MLR attention of eight levels.
 
-The tokens that a row holds are cut into stretches, one program each and head, so that few rows keep a GPU as busy as
-many (Dao et al. 2023, "Flash-Decoding"). How many stretches there are depends on shapes alone, where they lie on
-`lengths`, which stays on the GPU: a CUDA graph can hold the step.
+The tokens that a row holds are cut into stretches, and each stretch of a head is a program, so that few rows keep a GPU
+as busy as many (Dao et al. 2023, "Flash-Decoding"). How many stretches there are depends on shapes alone, where they
+lie on `lengths`, which stays on the GPU: a CUDA graph can hold the step.
 """
 
 from math import gcd
@@ -23,7 +24,7 @@ PROGRAMS, MOST_STRETCHES = 512, 32  # enough to keep a GPU busy, as long as a ro
 
 
 def cut(rows: int, capacity: int, full: int) -> tuple[int, int]:
-    """(tokens a tile, stretches) for `rows` rows and heads in all, and keys that are read as `full` columns."""
+    """(tokens a tile, stretches a row), for `rows` = B H of them, of whose keys `full` columns are read."""
     tile = TILE_NUMBERS // full
     wanted = min(-(-PROGRAMS // rows), -(-capacity // tile), MOST_STRETCHES)
     return tile, 1 << (wanted - 1).bit_length()  # a power of two, as `merge` reads them
@@ -50,7 +51,10 @@ def warps(dtype: torch.dtype) -> int:
 
 
 def step(cache, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`AttentionCache._step`, for a cache without `obstacle`. Beyond the capacity the last token comes again."""
+    """`AttentionCache._step`, for a cache without `obstacle`. q, k, v: (B, H, 1, r), turned already if rotary.
+
+    A graph replayed beyond the capacity, which no check sees, writes each token in the place of the last one.
+    """
     from . import decode_kernel_triton as kernels  # imports Triton
 
     attention, buffers = cache.attention, [ring.buffer for ring in cache.keys]

@@ -1,4 +1,5 @@
 """A decoding step as two Triton kernels: `attend` looks at a stretch of the tokens held, `merge` joins the stretches.
+The end of a launch is what tells that all stretches are done, and that nobody needs the old `lengths` any more.
 
 The ring of level l holds the current block of that level from slot 0 on: the token at j lies in slot j - block_l, and
 those before block_l, the block's first token, are not at this level. So all levels are read as one tile of (tokens,
@@ -29,8 +30,9 @@ def attend(
 ):  # fmt: skip
     """The newest token's softmax over one stretch of those before it; the first has the newest too, and stores it.
 
-    KEYS, SLOTS, SCALES, RANKS: one a level. A tile is read as FULL columns, of which D are features and each VECTOR
-    lie side by side in one ring.
+    A program each (row and head, stretch); what it finds is its largest logit in TOP, its sum of exponentials in TOTAL
+    and of values weighted so in OUT. KEYS, SLOTS, SCALES, RANKS: one a level. A tile is read as FULL columns, of which
+    D are features and each VECTOR lie side by side in one ring.
     """
     row, split, splits = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     capacity = tl.load(SLOTS)  # level 1 holds all
