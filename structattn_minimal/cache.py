@@ -2,12 +2,13 @@
 
 Everything lies in rings. A ring of S slots holds the latest S tokens, token t in slot t mod S. Standard attention needs
 rings as long as the sequence; a window of w needs w + 1 slots. MLR attention needs the keys of level l for its current
-block alone: S_l = T / 2^(l-1) slots, slot t mod S_l, of which (t mod S_l) + 1 are valid. When a block starts, its
-tokens overwrite the block before it, and what is left of that is masked since it lies in another block.
+block alone: a slot for each of its S_l tokens, token t in slot t mod S_l, of which (t mod S_l) + 1 are valid. When a
+block starts, its tokens overwrite the block before it, and what is left of that is masked since it lies in another.
 
 A chunk of new tokens meets the rings as they were and itself, and is stored afterwards. One new token a row is stored
 first, for what it overwrites it cannot see, and then meets the rings alone: the step that a decoder takes most. All
-shapes are fixed, positions are tensors, and buffers are written in place, so that a CUDA graph can hold that step.
+shapes are fixed, positions are tensors, and buffers are written in place, so that a CUDA graph can hold that step. On a
+GPU two kernels take it for standard and MLR attention (`decode_kernel`).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from . import decode_kernel
 from .attention import Attention, dot_products, repeat_columns
 from .checks import positive_int, require
 
@@ -73,6 +75,8 @@ class AttentionCache:
     Attributes:
         lengths: (B,) tokens held by each row so far.
         elements: keys and values that the buffers hold, B times `attention_cost(attention, capacity).cached_elements`.
+        fused: whether `decode_kernel` takes the steps of one token a row. At first it does where it can, which is on a
+            GPU; set it False for torch's operations.
 
     Raises:
         ValueError: for anything else, for attention that is not causal, and for a capacity beyond the context of MLR
@@ -97,6 +101,7 @@ class AttentionCache:
         self.values = ring(attention.n_heads, max(group.slots for group in groups), attention.head_dim)
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=like.device)
         self._slots = torch.tensor([ring.slots for ring in [*self.keys, self.values]], device=like.device)
+        self.fused = decode_kernel.obstacle(self) is None
         self._lengths = [0] * batch_size  # as `lengths`, on the host, so that a check waits for no GPU
 
     @property
@@ -124,7 +129,7 @@ class AttentionCache:
         after = self._check(x, counts)
         q, k, v = self.attention.queries_keys_values(x, self.lengths)
         if x.shape[1] == 1 and counts is None:
-            heads = self._step(q, k, v)
+            heads = decode_kernel.step(self, q, k, v) if self.fused else self._step(q, k, v)
         else:
             attend = self._attend if any(self._lengths) else self.attention.attend
             heads = attend(q, k, v)  # (B, H, n, r)

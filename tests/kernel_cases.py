@@ -21,12 +21,17 @@ FIXED = [  # ranks, block_sizes, T, d_v, normalize_levels
 ]
 
 
-def drawn(rng):
+def hierarchy(rng):
+    """(ranks, block_sizes) of random nested levels."""
     sizes = [rng.choice([1, 3, 8, 16, 32])]
     for _ in range(rng.randint(0, 3)):
         sizes.insert(0, sizes[0] * rng.choice([1, 2, 3]))
-    ranks = tuple(rng.randint(1, 20) for _ in sizes)
-    return ranks, tuple(sizes), rng.randint(1, sizes[0]), rng.randint(1, 40), rng.random() < 0.5
+    return tuple(rng.randint(1, 20) for _ in sizes), tuple(sizes)
+
+
+def drawn(rng):
+    ranks, sizes = hierarchy(rng)
+    return ranks, sizes, rng.randint(1, sizes[0]), rng.randint(1, 40), rng.random() < 0.5
 
 
 def errors(ranks, block_sizes, seq_len, d_v, normalize_levels, device="cpu", dtype=torch.float32):

@@ -8,7 +8,7 @@ from drawing import assert_close, randn
 
 import structattn_minimal as sa
 from structattn_minimal.bench import decode
-from structattn_minimal.experiments.records import write_record
+from structattn_minimal.experiments.records import read_record, write_record
 
 # Numbers of a key that are held a token: E, of 64.
 E = {"standard": 64, "standard_sdpa": 64, "mlr_32_16_16": 44, "mlr_16x4": 30, "mlr_authors": 38.453125}
@@ -39,8 +39,24 @@ def test_it_can_be_written_as_a_record_and_shown(results, tmp_path, capsys):
     assert json.loads((tmp_path / "decode_speed.json").read_text())["cases"] == results["cases"]
     decode.print_table(results)
     lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("layer, us a step, eager")
     assert len(lines) == 2 + len(results["cases"]) * len(SHARES)
     assert sum("(0.73x)" in line for line in lines) >= len(results["cases"])
+
+
+@pytest.mark.parametrize(("name", "ways"), [("decode_speed", "eager / graph / fused"), ("decode_speed_cpu", "eager")])
+def test_the_records_of_the_book_are_shown_way_by_way(name, ways, capsys):
+    record = read_record(name)
+    decode.print_table(record)
+    _, head, *rows = capsys.readouterr().out.splitlines()
+    assert head.endswith(f"layer, us a step, {ways}")
+    cases = [row for case in record["cases"].values() for row in case["attention"].items()]
+    for line, (kind, row) in zip(rows, cases, strict=True):
+        anchor = kind == "standard_sdpa"  # which has no model, and no kernels of ours
+        measured = set(ways.split(" / ")) - ({"fused"} if anchor else set())
+        assert row["layer_us"].keys() == measured
+        assert ("tokens_per_second" in row) != anchor
+        assert line.count("x)") == 1 + len(measured) * (2 - anchor)
 
 
 def test_the_anchor_computes_what_the_cache_computes():

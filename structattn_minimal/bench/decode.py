@@ -2,7 +2,8 @@
 
 Two costs, each the median of several measurements after a warm-up. "Model": a GPT takes a token, and the likeliest
 next one is what it takes next. "Layer": one attention layer alone, projections included, where the cache is most of
-the work. On a GPU each is measured twice: launched operation by operation ("eager") and as one CUDA graph ("graph").
+the work. On a GPU each is measured three times: torch's operations launched one by one ("eager") and as one CUDA graph
+("graph"), and such a graph with the kernels of `decode_kernel` ("fused"), which is what a GPU gets unasked.
 
 `standard_sdpa` is a standard layer whose attention is torch's own function over a full cache, which needs no mask: an
 anchor that shows what the step of this package leaves on the table.
@@ -74,7 +75,7 @@ def measure_all(
 def measure(kind, *, seq_len, batch, layers, heads, head_dim, dtype, repeats, steps, device) -> dict:
     """`label`, `cached_bytes` of the whole model, `tokens_per_second` of the model, `layer_us` of one layer.
 
-    The last two under "eager", and on a GPU "graph".
+    The last two under "eager", and on a GPU "graph" and "fused".
     """
     ranks, width = RANKS[kind], heads * head_dim
     options = {"attention": "mlr", "attention_options": {"ranks": ranks}} if ranks else {}
@@ -97,11 +98,16 @@ def measure(kind, *, seq_len, batch, layers, heads, head_dim, dtype, repeats, st
         rewind(caches[:1])
         return sdpa_step(caches[0], x) if kind == "standard_sdpa" else caches[0].extend(x)
 
+    ways = ["eager"] + ["graph"] * (device == "cuda") + ["fused"] * (caches[0].fused and kind != "standard_sdpa")
+
     def timed(step):
-        times = {"eager": seconds(step, repeats, steps, device)}
-        if device == "cuda":
-            times["graph"] = seconds(captured(step, token.device), repeats, steps, device)
-        return times
+        def time_of(way):
+            for cache in caches:
+                cache.fused = way == "fused"
+            step()  # as a capture needs it
+            return seconds(step if way == "eager" else captured(step, token.device), repeats, steps, device)
+
+        return {way: time_of(way) for way in ways}
 
     row = {"label": LABELS[kind], "cached_bytes": cached_bytes}
     if kind != "standard_sdpa":
@@ -111,14 +117,15 @@ def measure(kind, *, seq_len, batch, layers, heads, head_dim, dtype, repeats, st
 
 
 def fill(cache: AttentionCache) -> None:
-    """As if all but the last token had come: the time of a step depends on shapes, not on numbers."""
+    """As if all but the last token had come, whatever they were."""
     for ring in [*cache.keys, cache.values]:
         ring.buffer.normal_()
     cache.lengths.fill_(cache.capacity - 1)
 
 
 def rewind(caches: Sequence[AttentionCache]) -> None:
-    """Let the last token come again and again. Only the check on the host would mind that it does."""
+    """Go on at the end of full rows, which only the check on the host minds: kernels take the last token again and
+    again, and what torch's operations cost depends on shapes alone."""
     for cache in caches:
         cache._lengths = [cache.capacity - 1] * len(cache._lengths)
 
@@ -144,8 +151,9 @@ def print_table(results: dict) -> None:
     """What `measure_all` found, each number with its ratio to standard attention."""
     setting = results["setting"]
     print(f"{setting['layers']} layers, {setting['heads']} heads of {setting['head_dim']}, {setting['dtype']}")
-    line = "{:>10} {:>26} {:>18} {:>34} {:>34}"
-    ways = "eager / graph" if setting["device"] == "cuda" else "eager"
+    line = "{:>10} {:>26} {:>18} {:>50} {:>42}"
+    first, *_ = results["cases"].values()
+    ways = " / ".join(first["attention"]["standard"]["layer_us"])
     print(line.format("case", "attention", "cached MiB", f"model, tokens/s, {ways}", f"layer, us a step, {ways}"))
     for name, case in results["cases"].items():
         base = case["attention"]["standard"]
