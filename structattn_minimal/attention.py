@@ -254,9 +254,8 @@ class StandardAttention(Attention):
         q, k = self.queries_keys(x)
         if not self.rotary:
             return q, k
-        position = torch.arange(x.shape[1], device=x.device)  # (T,)
-        if isinstance(start, Tensor):
-            position = start[:, None, None] + position  # (B, 1, T)
+        first = start[:, None, None] if isinstance(start, Tensor) else start
+        position = first + torch.arange(x.shape[1], device=x.device)  # (B, 1, T) or (T,)
         return self._turned(q, position), self._turned(k, position)
 
     def _turned(self, features, position):

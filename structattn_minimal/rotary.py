@@ -4,20 +4,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SLOWEST = 10_000  # the slowest pair turns nearly this much less than the first one, which turns by 1 a token
+BASE = 10_000  # of the speeds: the first pair turns by 1 a token, the last of r/2 by BASE^(2/r - 1)
 
 
 def rotate(
     x: Float[Tensor, "*batch seq features"], position: Int[Tensor, "*#batch seq"]
 ) -> Float[Tensor, "*batch seq features"]:
-    """Features i and i + r/2, of an even number r, turned together by the angle position * SLOWEST^(-2i / r).
+    """Features i and i + r/2, of an even number r, turned together by the angle position * BASE^(-2i / r).
 
     <rotate(q, m), rotate(k, n)> depends on m - n alone, and for m = n it is <q, k>.
-    Source: Su et al. 2021, equation (34).
+    Two features have the speed 1 alone. Source: Su et al. 2021, equation (34), where pairs are neighbours.
     """
     exact = x.double() if x.dtype == torch.float64 else x.float()  # an angle of a thousand in bfloat16 says nothing
     half = x.shape[-1] // 2
-    speed = SLOWEST ** -(torch.arange(half, dtype=exact.dtype, device=x.device) / half)
+    speed = BASE ** -(torch.arange(half, dtype=exact.dtype, device=x.device) / half)
     angle = position[..., None] * speed  # (..., seq, half)
     a, b = exact.chunk(2, dim=-1)
     turned = torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], dim=-1)

@@ -148,6 +148,7 @@ def test_windows_beat_standard_attention_at_no_width_and_mlr_at_all():
     for width in text_claims.widths_of(RECORDS):
         assert not any(text_claims.beats(at(width, method), at(width, "standard")) for method in WINDOWS)
         assert all(text_claims.beats(at(width, method), at(width, "standard")) for method in text_claims.MLR)
+        assert text_claims.below_standard(RECORDS, "sequential", width, "training_macs_a_model").holds is None
 
 
 def test_the_lead_is_smallest_at_the_largest_width():
@@ -168,46 +169,90 @@ def test_who_leaves_the_plateau_first():
     assert max(until["mlr_coarse"]) < min(min(until[method]) for method in ("standard", *WINDOWS))
     assert all(mean(until[method]) < mean(until["standard"]) / 2 for method in FINE)
     assert min(until["mlr_steep_sum"]) >= max(until["mlr_steep"])
+    for width in WIDTHS:
+        until = {method: text_claims.read_until(at(width, method), 2.0) for method in ("standard", *text_claims.MLR)}
+        assert all(max(until[method]) < min(until["standard"]) / 2 for method in text_claims.MLR)
+
+
+def overlap(a: dict, b: dict) -> bool:
+    return not text_claims.beats(a, b) and not text_claims.beats(b, a)
 
 
 def test_rotary_positions_leave_mlr_attention_no_lead():
-    def at_both(method):
-        return (at(256, method), at(512, method), *text_claims.at_width(LONG, method, 512)[:1])
-
-    for mlr in ("mlr_gain", "mlr_steep", "mlr_steep_rotary"):
-        for ours, rival in zip(at_both(mlr), at_both("standard_rotary"), strict=True):
-            assert not text_claims.beats(ours, rival)
-            if rival["width"] == 512 and mlr == "mlr_steep_rotary":
-                assert text_claims.beats(rival, ours)
-            assert max(text_claims.read_until(rival, 2.0)) <= max(text_claims.read_until(ours, 2.0)) * 1.2
     for width in (256, 512):
-        assert not text_claims.beats(at(width, "mlr_steep_rotary"), at(width, "mlr_steep"))
-    assert at(256, "mlr_steep_rotary")["training_macs_a_model"] < at(256, "standard_rotary")["training_macs_a_model"]
+        rival, steep, both = (at(width, method) for method in ("standard_rotary", "mlr_steep", "mlr_steep_rotary"))
+        assert text_claims.beats(rival, at(width, "standard"))
+        assert overlap(rival, steep)
+        assert overlap(both, steep)
+        assert overlap(rival, both) if width == 256 else text_claims.beats(rival, both)
+        assert not text_claims.beats(at(width, "mlr_gain"), rival)
+        assert steep["training_macs_a_model"] < rival["training_macs_a_model"]
+        until = {method: text_claims.read_until(at(width, method), 2.0) for method in (*text_claims.MLR, *ROTARY)}
+        first = min(min(until[method]) for method in text_claims.MLR)
+        assert max(until["standard_rotary"]) <= first
+        assert max(until["mlr_steep_rotary"]) < first
+        assert [rank // 2 for rank in both["options"][0]["ranks"]][-2:] == [4, 4]  # speeds of a level
 
 
-def test_where_learned_positions_are_ahead_of_rotary_ones():
+def test_rotary_positions_at_equal_macs_and_seconds():
     for width in (256, 512):
-        loss = {method: text_claims.by_position(at(width, method))[1] for method in COMPARED[:1] + ROTARY}
-        loss["mlr_steep"] = text_claims.by_position(at(width, "mlr_steep"))[1]
-        steep, plain = (
-            [a - b for a, b in zip(loss[method], loss["standard_rotary"], strict=True)]
-            for method in ("mlr_steep", "standard")
-        )
-        assert min(plain) > 0
-        assert steep[2] < 0  # the third and the fourth character
-        assert min(steep[4:-1]) > 0
-        assert steep[-1] < 0  # the last half
-        gains = {method: places[-2] - places[-1] for method, places in loss.items()}
+        for currency in ("training_macs_a_model", "seconds_a_model"):
+            _, learned, both = text_claims.relative_positions(RECORDS, width, currency)
+            assert learned.holds is None
+            assert both.holds is (None if currency == "training_macs_a_model" else False)
+        rotary, steep = (at(width, method)["seconds_a_step"] for method in ("standard_rotary", "mlr_steep"))
+        assert rotary > 1.2 * steep
+
+
+def test_where_learned_positions_are_behind_rotary_ones():
+    def less(width, method):
+        """By seed and stretch, than the mean of standard attention with rotary positions."""
+        mean_loss = text_claims.by_position(at(width, "standard_rotary"))[1]
+        seeds = [model["by_position"]["loss"] for model in at(width, method)["by_seed"]]
+        return [[a - b for a, b in zip(one, mean_loss, strict=True)] for one in seeds]
+
+    def behind(width, method, stretch):
+        rival = max(one[stretch] for one in less(width, "standard_rotary"))
+        return min(one[stretch] for one in less(width, method)) > rival
+
+    for width in (256, 512):
+        names, _ = text_claims.by_position(at(width, "standard"))
+        assert min(mean(list(column)) for column in zip(*less(width, "standard"), strict=True)) > 0
+        assert all(behind(width, "standard", stretch) for stretch in range(names.index("5-8"), len(names)))
+        middle = range(names.index("9-16"), names.index("129-256") + 1)
+        assert all(behind(width, "mlr_steep", stretch) for stretch in middle)
+        last = [one[-1] for one in less(width, "mlr_steep")]
+        assert mean(last) < 0
+        assert max(last) > min(one[-1] for one in less(width, "standard_rotary"))
+        gains = {
+            method: places[-2] - places[-1]
+            for method in ("standard", "mlr_steep", *ROTARY)
+            for _, places in [text_claims.by_position(at(width, method))]
+        }
         assert max(abs(gains[method]) for method in ROTARY) < min(gains["standard"], gains["mlr_steep"]) / 2
 
 
 def test_with_a_long_context_learned_positions_are_not_learned_in_time():
     long = {method: text_claims.at_width(LONG, method, 512)[0] for method in ("standard", *text_claims.MLR, *ROTARY)}
-    assert text_claims.read_until(long["standard"], 2.0) == [None] * 3
-    assert all(None not in text_claims.read_until(long[method], 2.0) for method in (*text_claims.MLR, *ROTARY))
+    until = {method: text_claims.read_until(run, 2.0) for method, run in long.items()}
+    assert until["standard"] == [None] * 3
+    assert min(model["held_out_loss"] for model in long["standard"]["swept"]) > 2.2
+    assert max(until["standard_rotary"]) < min(min(until[method]) for method in text_claims.MLR)
     assert long["standard"]["held_out_loss"] > 1.9 * max(long[method]["held_out_loss"] for method in text_claims.MLR)
+    assert min(long, key=lambda method: long[method]["held_out_loss"]) == "standard_rotary"
+    assert text_claims.beats(long["standard_rotary"], long["mlr_steep_rotary"])
     assert all(run["held_out_loss"] > at(512, method)["held_out_loss"] for method, run in long.items())
     assert all(run["characters_a_model"] == at(512, method)["characters_a_model"] for method, run in long.items())
+
+
+def test_longer_trainings_of_standard_attention_end_higher_or_much_lower():
+    change = {}
+    for width in (256, 512):
+        first, again = text_claims.at_width(RECORDS, "standard", width)
+        change[width] = again["held_out_loss"] - first["held_out_loss"]
+    assert change[256] > 0
+    lead = max(at(512, "standard")["held_out_loss"] - at(512, method)["held_out_loss"] for method in text_claims.MLR)
+    assert -change[512] > lead / 2
 
 
 def test_at_equal_seconds_wide_standard_models_catch_up():
@@ -253,6 +298,16 @@ def test_steps_and_edges():
         times = {method: row["ms"] / rows["standard"]["ms"] for method, row in rows.items()}
         assert [method for method in WINDOWS if times[method] < 1] == ["sequential"]
         assert case.startswith("T8192") or min(times[method] for method in text_claims.MLR) > 1
-    for one in (one for method in text_claims.MLR for one in text_claims.runs_of(RECORDS, method)):
-        assert not one["best_rate_is_at_the_edge"] or one["best_rate"] == max(model["rate"] for model in one["swept"])
-    assert at(384, "standard")["best_rate"] == min(model["rate"] for model in at(384, "standard")["swept"])
+    assert edges(*text_claims.MLR) == {"upper"}
+    assert edges(*ROTARY) == {"upper"}
+    assert all(at(256, method)["best_rate_is_at_the_edge"] for method in ROTARY)
+    assert edges(*WINDOWS) == {"lower", "upper"}
+    assert edges("standard") == {"lower"}
+    assert at(384, "standard")["best_rate_is_at_the_edge"]
+
+
+def edges(*methods: str) -> set[str]:
+    """At which end of their sweeps the best rates of these methods are, where they are at one."""
+    swept = [run for method in methods for run in text_claims.runs_of(RECORDS, method) if run["swept"]]
+    ends = [("lower" if run["best_rate"] < max(one["rate"] for one in run["swept"]) else "upper", run) for run in swept]
+    return {end for end, run in ends if run["best_rate_is_at_the_edge"]}

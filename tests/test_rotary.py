@@ -69,6 +69,16 @@ def test_it_adds_no_parameter_and_changes_what_is_not_at_distance_zero(plain, tu
     assert sa.attention_cost(first, 9) == sa.attention_cost(second, 9)
 
 
+@pytest.mark.parametrize("start", [7, torch.tensor([7, 3])])
+def test_tokens_may_begin_anywhere(start):
+    attention, x = layer("standard, rotary"), randn(2, 5, D)
+    q, _ = attention.placed_queries_keys(x, start)
+    first = start if isinstance(start, torch.Tensor) else torch.tensor([start] * 2)
+    for row, before in enumerate(first.tolist()):
+        padded = torch.cat([randn(1, before, D), x[row : row + 1]], dim=1)
+        assert_close(q[row], attention.placed_queries_keys(padded)[0][0, :, before:])
+
+
 def test_every_level_turns_by_itself():
     """The features of a level are rotated as a head of their size would be: the finest level alone shows it."""
     attention, x = layer("mlr, rotary", qk_norm=False), randn(1, CONTEXT, D)
