@@ -190,6 +190,14 @@ def test_it_misses_by_little_more_than_chance():
     assert 0.8 < SURROGATE.error / SURROGATE.noise < 1.25
 
 
+def test_half_the_macs_buy_a_list_that_is_cheaper_than_the_steep_one_and_not_known_to_be_better():
+    chosen, steep = tuple(solutions.choose_ranks(SURROGATE, 0.5)), (32, 16, 8, 8)
+    assert rs.score_cost(chosen) < rs.score_cost(steep)
+    assert abs(SURROGATE(chosen) - SURROGATE(steep)) < SURROGATE.error
+    assert min(RECORDED[steep]) < max(RECORDED[chosen])
+    assert min(RECORDED[chosen]) < max(RECORDED[steep])
+
+
 def test_seeds_of_lists_with_few_far_features_lie_further_apart():
     def apart(lists):
         return sum(max(RECORDED[ranks]) - min(RECORDED[ranks]) for ranks in lists) / len(lists)
@@ -200,17 +208,20 @@ def test_seeds_of_lists_with_few_far_features_lie_further_apart():
 
 def test_far_features_look_worth_their_price_and_standard_attention_is_worse_than_every_list():
     assert rs.frontier(SURROGATE, rs.lists())[-1] == (52, 4, 4, 4)
-    swept = records.read_record("lm_256")["runs"]["standard_D256"]["swept"]
-    assert min(trial["held_out_loss"] for trial in swept) > max(max(of) for of in RECORDED.values())
+    standard, steep = (records.read_record("lm_256")["runs"][f"{method}_D256"] for method in ("standard", "mlr_steep"))
+    early = min(trial["held_out_loss"] for trial in standard["swept"])
+    assert early > max(max(of) for of in RECORDED.values())
+    late = standard["held_out_loss"] - steep["held_out_loss"]
+    assert 0 < late < (early - min(trial["held_out_loss"] for trial in steep["swept"])) / 2
 
 
 # Its figure
 
 
 def test_figure_shows_every_list_the_frontier_and_the_choice():
-    fig = rank_figures.loss_by_score_cost(RECORD, SURROGATE, [28, 28, 4, 4])
-    low, high, line, others, steep, star = fig.data
     best = rs.frontier(SURROGATE, rs.lists())
+    fig = rank_figures.loss_by_score_cost(RECORD, SURROGATE, best, [28, 28, 4, 4])
+    low, high, line, others, steep, star = fig.data
     assert line.x == pytest.approx([rs.score_cost(ranks) for ranks in best])
     assert line.y == pytest.approx([SURROGATE(ranks) for ranks in best])
     assert [b - a for a, b in zip(low.y, high.y, strict=True)] == pytest.approx([2 * SURROGATE.error] * len(best))
@@ -218,4 +229,4 @@ def test_figure_shows_every_list_the_frontier_and_the_choice():
     assert dict(zip(others.text + steep.text, others.y + steep.y, strict=True)) == pytest.approx(means, abs=5e-4)
     assert steep.text == ("32|16|8|8",)
     assert star.x + star.y == (rs.score_cost([28, 28, 4, 4]), SURROGATE([28, 28, 4, 4]))
-    assert len(rank_figures.loss_by_score_cost(RECORD, SURROGATE).data) == 5
+    assert len(rank_figures.loss_by_score_cost(RECORD, SURROGATE, best).data) == 5

@@ -545,6 +545,7 @@ def tells_apart(kind: str, expected: dict[Ranks, float], budget: float) -> bool:
     """Whether no two mistakes choose the same wrong list here, and no mistake that the case is about the right one."""
     want, near = best(expected, budget), likely_lists(expected, budget)
     wrong = [ranks for ranks in near.values() if ranks != want]
+    wrong += [ranks for ranks in LISTS if expected[ranks] == expected[want] and ranks != want]
     if len({*wrong}) < len(wrong):
         return False
     right = {hint for hint, ranks in near.items() if ranks == want}

@@ -380,7 +380,7 @@ def highest(predict, budget):
     return max([ranks for ranks in lists() if cost(ranks) <= budget], key=predict, default=None)
 
 
-@wrong("12.6", "move by move, as long as it gets better", says="better")
+@wrong("12.6", "move by move, as long as it gets better", says="expected")
 def move_by_move(predict, budget):
     here = (4, 4, 4, 52) if budget >= cost((4, 4, 4, 52)) else None
     while here is not None:
@@ -393,7 +393,7 @@ def move_by_move(predict, budget):
     return here
 
 
-@wrong("12.6", "level by level", says="misses a better list")
+@wrong("12.6", "level by level", says="expected")
 def level_by_level(predict, budget):
     ranks = [4, 4, 4, 52]
     for level in range(3):

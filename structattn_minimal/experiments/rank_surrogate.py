@@ -149,7 +149,7 @@ class Surrogate:
         require(len(ranks) == len(self.least), f"ranks must have {len(self.least)} levels, as recorded, got {ranks}")
         require(sum(ranks) == self.r, f"ranks must sum to {self.r}, as recorded, got {sum(ranks)}: {ranks}")
         inside = all(rank >= least for rank, least in zip(ranks, self.least, strict=True))
-        require(inside, f"ranks must be at least {self.least}, the least that were recorded, got {ranks}")
+        require(inside, f"ranks must be at least {self.least}, as recorded, got {ranks}")
         return (MODELS[self.model](shares_of([ranks]))[0] @ self.weights).item()
 
 

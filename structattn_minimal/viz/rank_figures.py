@@ -15,10 +15,12 @@ HOVER = "%{text}<br>loss %{y:.4g}, cost %{x:.3f}<extra></extra>"
 STEEP = (32, 16, 8, 8)
 
 
-def loss_by_score_cost(record: dict, surrogate: rs.Surrogate, chosen: Sequence[int] | None = None) -> go.Figure:
-    """A point for each recorded list, the lowest expected loss for each budget, and the chosen list, if any."""
+def loss_by_score_cost(
+    record: dict, surrogate: rs.Surrogate, best: list[tuple[int, ...]], chosen: Sequence[int] | None = None
+) -> go.Figure:
+    """A point for each recorded list, a line through those that are `best` for a budget, and the chosen list if any."""
     fig = go.Figure()
-    add_frontier(fig, surrogate)
+    add_stairs(fig, surrogate, best)
     runs = [run | {"ranks": ranks, "cost": rs.score_cost(ranks)} for ranks, run in rs.whole_runs(record).items()]
     for name, colour, steep in (("recorded", GREY, False), (f"recorded, {rs.words(STEEP)}", BLUE, True)):
         shown = [run for run in runs if (run["ranks"] == STEEP) is steep]
@@ -32,9 +34,8 @@ def loss_by_score_cost(record: dict, surrogate: rs.Surrogate, chosen: Sequence[i
     return finished(fig, ["all"] * len(fig.data), title=LOSS)
 
 
-def add_frontier(fig: go.Figure, surrogate: rs.Surrogate) -> None:
-    """The lowest expected loss for each budget, a staircase, within a band of the surrogate's error."""
-    best = rs.frontier(surrogate, rs.lists())
+def add_stairs(fig: go.Figure, surrogate: rs.Surrogate, best: list[tuple[int, ...]]) -> None:
+    """The lowest expected loss for each budget, within a band of the surrogate's error."""
     costs, expected = [rs.score_cost(ranks) for ranks in best], [surrogate(ranks) for ranks in best]
     stairs = {"x": costs, "mode": "lines"}
     edge = {"line": {"shape": "hv", "width": 0}, "hoverinfo": "skip", "showlegend": False}
