@@ -10,7 +10,7 @@ from .comparison_figures import finished, scatter
 from .figures import BLUE, GREEN, GREY, ORANGE
 from .text_figures import LOSS
 
-COST = "score MACs, as a share of standard attention's"
+COST = "score MACs (standard attention: 1)"
 HOVER = "%{text}<br>loss %{y:.4g}, cost %{x:.3f}<extra></extra>"
 STEEP = (32, 16, 8, 8)
 
