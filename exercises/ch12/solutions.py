@@ -1,7 +1,9 @@
 """Chapter 12's solutions, and for each another right answer."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from itertools import combinations, product
 
 import torch
 from jaxtyping import Float
@@ -103,3 +105,27 @@ def power_law_another(macs, loss, t):
     a, slope = inverse @ design.T @ y
     variance = (y - a - slope * design[:, 1]).square().sum() / (len(y) - 2) * inverse[1, 1]
     return -slope, -slope - t * variance.sqrt(), -slope + t * variance.sqrt()
+
+
+def choose_ranks(predict: Callable[[list[int]], float], budget: float) -> list[int] | None:
+    """The four ranks of least expected loss among those whose scores cost at most `budget`, a share of standard
+    attention's.
+    """
+
+    def cost(ranks: list[int]) -> float:
+        return sum(rank / parts for rank, parts in zip(ranks, (1, 8, 32, 128), strict=True)) / 64
+
+    lists = [[*first, 64 - sum(first)] for first in product(range(4, 64, 4), repeat=3) if sum(first) < 64]
+    within = [ranks for ranks in lists if cost(ranks) <= budget]
+    return min(within, key=lambda ranks: (predict(ranks), cost(ranks)), default=None)
+
+
+def choose_ranks_another(predict, budget):
+    blocks, best, lowest = torch.tensor([128, 16, 4, 1]), None, math.inf  # of 128 tokens
+    cuts = torch.tensor(list(combinations(range(1, 16), 3)))
+    tiles = torch.diff(cuts, dim=1, prepend=torch.zeros(len(cuts), 1, dtype=int), append=torch.full((len(cuts), 1), 16))
+    for n in (tiles @ blocks).argsort().tolist():  # cheap ones first
+        ranks = tuple(4 * rank for rank in tiles[n].tolist())
+        if tiles[n] @ blocks <= budget * 128 * 16 and predict(ranks) < lowest:
+            best, lowest = ranks, predict(ranks)
+    return best

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from structattn_minimal.partition import halving_block_sizes, same_block
 from structattn_minimal.window import band
 
-from ..case import Case, Mistake
+from ..case import Case, Mistake, name_of
 from ..ch08.tests import same_numbers
 from ..ch11.tests import same_table
 from ..registry import exercise
@@ -388,3 +389,173 @@ def power_law(answer, case: Case) -> None:
         rounding=1e-4,
     )
     one_number(case, got[1], low, {"the interval should lie around b, not around the slope": -high}, "lower end", 1e-4)
+
+
+# 12.6: ranks for a budget
+
+PARTS, FEATURES, TILE = (1, 8, 32, 128), 64, 4
+Ranks = tuple[int, ...]
+LISTS = [ranks for ranks in product(range(TILE, FEATURES, TILE), repeat=len(PARTS)) if sum(ranks) == FEATURES]
+MOST = FEATURES - TILE * (len(PARTS) - 1)  # that one level can have
+HAIR = 2**-12  # half of what two costs differ by at least
+EDGE = f"a level may have as many as {MOST} features, if the others have {TILE} each"
+EXACT = "a list that costs exactly the budget is within it"
+
+
+def shares_of_pairs(blocks: list[int], seq_len: int = 128) -> list[float]:
+    """Which share of all pairs lies in one block, for each level."""
+    p = torch.arange(seq_len)
+    return [float(same_block(p, p, block).double().mean()) for block in blocks]
+
+
+def prices(shares: list[float]) -> dict[Ranks, float]:
+    """What each list costs, if the levels score such shares of the pairs."""
+    return {ranks: sum(rank * share for rank, share in zip(ranks, shares, strict=True)) / FEATURES for ranks in LISTS}
+
+
+PRICES = prices(shares_of_pairs([128 // n for n in PARTS]))
+HALVING = prices(shares_of_pairs(list(halving_block_sizes(128, len(PARTS)))))
+CHEAPEST = min(LISTS, key=PRICES.get)
+
+
+@exercise("12.6", "choose_ranks")
+def choose_ranks(answer, case: Case) -> None:
+    kind = ("a hair below", "exactly", "ties", "nothing", "an edge")[case.turn(5)]
+    while True:
+        expected = made_up_losses(case)
+        budget = budget_for(case, kind, expected)
+        if budget is not None and (kind == "nothing" or tells_apart(kind, expected, budget)):
+            break
+    want, near = best(expected, budget), likely_lists(expected, budget)
+
+    def predict(ranks) -> float:
+        return expected[whole_list(case, ranks, "list that predict is given")]
+
+    got = answer(predict, budget)
+    if got is None and want is None:
+        return
+    got = None if got is None else whole_list(case, got, "answer")
+    likely = next((hint for hint, ranks in near.items() if ranks == got), None)
+    if got is None:
+        raise Mistake(f"the answer is None, and {told(want)} is within the budget: {bill(want, budget)}", likely)
+    if PRICES[got] > budget:
+        hint = "where no list is within the budget, return None" if want is None else likely
+        raise Mistake(f"{told(got)} is over the budget: {bill(got, budget)}", hint)
+    if expected[got] > expected[want]:
+        if likely is None and not any(expected[ranks] < expected[got] for ranks in moves(got, budget)):
+            likely = "no move of 4 features makes it better, and it is not the best: look at all lists, there are few"
+        raise Mistake(
+            f"{told(got)}, expected at {expected[got]:.4f}, misses a better list: {told(want)}, expected at "
+            f"{expected[want]:.4f}, {bill(want, budget)}",
+            likely,
+        )
+    if PRICES[got] > PRICES[want]:
+        raise Mistake(
+            f"{told(got)} is expected to be as good as {told(want)}, and costs more: {PRICES[got]:.4f}, not "
+            f"{PRICES[want]:.4f}",
+            likely or "of lists that are equally good, take the cheapest",
+        )
+
+
+def told(ranks: Ranks) -> str:
+    return "|".join(map(str, ranks))
+
+
+def bill(ranks: Ranks, budget: float) -> str:
+    return f"it costs {PRICES[ranks]:.4f} of {budget:.4f}"
+
+
+def whole_list(case: Case, ranks, what: str) -> Ranks:
+    """`ranks` as a tuple, if it is one of the lists that may be chosen."""
+    ranks = ranks.tolist() if isinstance(ranks, Tensor) else ranks
+    if not isinstance(ranks, list | tuple) or len(ranks) != len(PARTS):
+        raise Mistake(f"the {what} should be a list of four ranks, and is {name_of(ranks)}")
+    values = [case.number(rank, "rank") for rank in ranks]
+    said = f"the {what}, {'|'.join(f'{value:g}' for value in values)},"
+    if sum(values) != FEATURES:
+        raise Mistake(f"{said} sums to {sum(values):g}, and should sum to {FEATURES}")
+    if any(value < TILE or value % TILE for value in values):
+        raise Mistake(f"{said} should hold multiples of {TILE}, none of them 0: nothing else was recorded")
+    return tuple(map(int, values))
+
+
+def made_up_losses(case: Case) -> dict[Ranks, float]:
+    """By list: rough, so that there are many valleys, and a little lower where features cost more."""
+    rough = torch.randn(len(LISTS), generator=case.generator, dtype=torch.float64).tolist()
+    return {ranks: round(1.3 - 0.15 * PRICES[ranks] + 0.02 * x, 4) for ranks, x in zip(LISTS, rough, strict=True)}
+
+
+def best(expected: dict[Ranks, float], budget: float, allowed=lambda ranks: True, prices=PRICES) -> Ranks | None:
+    """The best of the allowed lists within the budget; of equals the cheapest."""
+    within = (ranks for ranks, price in prices.items() if price <= budget and allowed(ranks))
+    return min(within, key=lambda ranks: (expected[ranks], prices[ranks]), default=None)
+
+
+def budget_for(case: Case, kind: str, expected: dict[Ranks, float]) -> float | None:
+    """A budget that asks for what the kind of case is about, or None. Ties are made, and an edge is made the best."""
+    if kind == "nothing":
+        return case.choice(PRICES[CHEAPEST] - HAIR, PRICES[CHEAPEST] / 2, 0.0)
+    if kind == "an edge":
+        edge = case.choice(*(ranks for ranks in LISTS if max(ranks) == MOST and ranks != CHEAPEST))
+        expected[edge] = min(expected.values()) - 0.01
+        return max(PRICES[edge], case.integer(300, 1000) / 1000)
+    better = []  # what lists cost that are better than all cheaper ones
+    for ranks in sorted(LISTS, key=lambda ranks: (expected[ranks], PRICES[ranks])):
+        better += [PRICES[ranks]] if PRICES[ranks] < min(better, default=math.inf) else []
+    dearer = [price for price in better[1:-1] if price > PRICES[16, 16, 16, 16]]  # of ranks that fall, the cheapest
+    budget = case.choice(*dearer) - (0 if kind == "exactly" else HAIR) if dearer else None
+    return None if kind == "ties" and budget and not make_ties(case, expected, budget) else budget
+
+
+def make_ties(case: Case, expected: dict[Ranks, float], budget: float) -> bool:
+    """Make two dearer lists as good as the best, one that is listed before it and one after; whether there are any."""
+    want = best(expected, budget)
+    dearer = [ranks for ranks in LISTS if PRICES[want] < PRICES[ranks] <= budget]
+    before, after = [ranks for ranks in dearer if ranks < want], [ranks for ranks in dearer if ranks > want]
+    if before and after:
+        expected |= dict.fromkeys((case.choice(*before), case.choice(*after)), expected[want])
+    return bool(before and after)
+
+
+def likely_lists(expected: dict[Ranks, float], budget: float) -> dict[str, Ranks | None]:
+    """By hint, what a mistake would choose."""
+
+    def falls(ranks):
+        return list(ranks) == sorted(ranks, reverse=True)
+
+    return {
+        "this is the best of all lists, whatever it costs": best(expected, 1.0),
+        "this is the cheapest list; there are better ones that the budget pays for": CHEAPEST,
+        "the blocks are not halved from level to level: they hold T, T/8, T/32 and T/128 tokens": (
+            best(expected, budget, prices=HALVING)
+        ),
+        "ranks need not fall from level to level": best(expected, budget, falls),
+        "ranks need not grow from level to level": best(expected, budget, lambda ranks: falls(ranks[::-1])),
+        "ranks need not be powers of two": best(expected, budget, lambda ranks: {*ranks} <= {4, 8, 16, 32}),
+        EDGE: best(expected, budget, lambda ranks: max(ranks) < MOST),
+        EXACT: best(expected, budget - HAIR),
+        "this is the highest loss; the lowest is asked": max(
+            (ranks for ranks in LISTS if PRICES[ranks] <= budget), key=expected.get, default=None
+        ),
+        "cost and budget are shares of what standard attention pays: divide by its 64 features": None,
+    }
+
+
+def tells_apart(kind: str, expected: dict[Ranks, float], budget: float) -> bool:
+    """Whether no two mistakes choose the same wrong list here, and no mistake that the case is about the right one."""
+    want, near = best(expected, budget), likely_lists(expected, budget)
+    wrong = [ranks for ranks in near.values() if ranks != want]
+    wrong += [ranks for ranks in LISTS if expected[ranks] == expected[want] and ranks != want]
+    if len({*wrong}) < len(wrong):
+        return False
+    right = {hint for hint, ranks in near.items() if ranks == want}
+    return EDGE not in right if kind == "an edge" else right <= ({EDGE} if kind == "exactly" else {EDGE, EXACT})
+
+
+def moves(ranks: Ranks, budget: float) -> list[Ranks]:
+    """The lists within the budget that are one move of 4 features away."""
+
+    def away(other: Ranks) -> int:
+        return sum(abs(a - b) for a, b in zip(ranks, other, strict=True)) // 2
+
+    return [other for other in LISTS if away(other) == TILE and PRICES[other] <= budget]

@@ -1,11 +1,12 @@
 """Chapter 12's planted wrong answers."""
 
 import math
+from itertools import pairwise, permutations, product
 
 import torch
 
 from ..wrong import wrong
-from .solutions import bits_and_perplexity, fair_steps, loss_after_seam, matching_window, power_law
+from .solutions import bits_and_perplexity, choose_ranks, fair_steps, loss_after_seam, matching_window, power_law
 
 # 12.1
 
@@ -272,3 +273,148 @@ def half_as_wide(macs, loss, t):
 def of_a_mean(macs, loss, t):
     slope, ssr, _, n = line(macs.log(), loss.log())
     return around(-slope, (ssr / (n - 2) / n).sqrt(), t)
+
+
+# 12.6
+
+
+PARTS = (1, 8, 32, 128)
+
+
+def cost(ranks, parts=PARTS):
+    return sum(rank / n for rank, n in zip(ranks, parts, strict=True)) / 64
+
+
+def lists(ranks=range(4, 64, 4)):
+    return [one for one in product(ranks, repeat=4) if sum(one) == 64]
+
+
+def least(predict, within, cost=cost):
+    return min(within, key=lambda ranks: (predict(ranks), cost(ranks)), default=None)
+
+
+@wrong("12.6", "the budget ignored", says="whatever it costs")
+def no_budget(predict, budget):
+    return least(predict, lists()) if budget > cost((4, 4, 4, 52)) else None
+
+
+@wrong("12.6", "no list is still an answer", says="return None")
+def always_some(predict, budget):
+    return choose_ranks(predict, max(budget, cost((4, 4, 4, 52))))
+
+
+@wrong("12.6", "an error where no list is within", says="empty")
+def empty(predict, budget):
+    return min([ranks for ranks in lists() if cost(ranks) <= budget], key=lambda ranks: (predict(ranks), cost(ranks)))
+
+
+@wrong("12.6", "the cheapest list", says="there are better ones")
+def cheapest(predict, budget):
+    return min([ranks for ranks in lists() if cost(ranks) <= budget], key=cost, default=None)
+
+
+@wrong("12.6", "ranks that fall", says="need not fall")
+def falling(predict, budget):
+    return least(predict, [r for r in lists() if cost(r) <= budget and all(a >= b for a, b in pairwise(r))])
+
+
+@wrong("12.6", "every set of ranks once", says="need not grow")
+def sets_of_ranks(predict, budget):
+    return least(predict, [r for r in lists() if cost(r) <= budget and all(a <= b for a, b in pairwise(r))])
+
+
+@wrong("12.6", "powers of two", says="need not be powers")
+def powers(predict, budget):
+    return least(predict, [ranks for ranks in lists((4, 8, 16, 32)) if cost(ranks) <= budget])
+
+
+@wrong("12.6", "blocks that halve", says="not halved from level to level")
+def halving(predict, budget):
+    def own(ranks):
+        return cost(ranks, (1, 2, 4, 8))
+
+    return least(predict, [ranks for ranks in lists() if own(ranks) <= budget], own)
+
+
+@wrong("12.6", "the finest level first", says="is over the budget")
+def finest_first(predict, budget):
+    def own(ranks):
+        return cost(ranks, PARTS[::-1])
+
+    return least(predict, [ranks for ranks in lists() if own(ranks) <= budget], own)
+
+
+@wrong("12.6", "not over 64", says="divide by its 64 features")
+def undivided(predict, budget):
+    return least(predict, [ranks for ranks in lists() if 64 * cost(ranks) <= budget])
+
+
+@wrong("12.6", "strictly below the budget", says="exactly the budget")
+def strictly_below(predict, budget):
+    return least(predict, [ranks for ranks in lists() if cost(ranks) < budget])
+
+
+@wrong("12.6", "the budget in per cent", says="is over the budget")
+def in_per_cent(predict, budget):
+    return least(predict, [ranks for ranks in lists() if round(100 * cost(ranks)) <= round(100 * budget)])
+
+
+@wrong("12.6", "no level of 52", says="as many as 52")
+def never_52(predict, budget):
+    return least(predict, [ranks for ranks in lists(range(4, 52, 4)) if cost(ranks) <= budget])
+
+
+@wrong("12.6", "a level without features", says="none of them 0")
+def from_none(predict, budget):
+    return least(predict, [ranks for ranks in lists(range(0, 65, 4)) if cost(ranks) <= budget])
+
+
+@wrong("12.6", "the last rank forgotten in the sum", says="and should sum to 64")
+def sums_to_less(predict, budget):
+    found = [[*first, 60 - sum(first)] for first in product(range(4, 60, 4), repeat=3) if sum(first) < 60]
+    return least(predict, [ranks for ranks in found if cost(ranks) <= budget])
+
+
+@wrong("12.6", "the highest loss", says="the lowest is asked")
+def highest(predict, budget):
+    return max([ranks for ranks in lists() if cost(ranks) <= budget], key=predict, default=None)
+
+
+@wrong("12.6", "move by move, as long as it gets better", says="expected")
+def move_by_move(predict, budget):
+    here = (4, 4, 4, 52) if budget >= cost((4, 4, 4, 52)) else None
+    while here is not None:
+        pairs = permutations(range(4), 2)
+        moves = [[r + 4 * (l == to) - 4 * (l == of) for l, r in enumerate(here)] for of, to in pairs]
+        there = least(predict, [ranks for ranks in moves if min(ranks) > 0 and cost(ranks) <= budget])
+        if there is None or predict(there) >= predict(here):
+            break
+        here = there
+    return here
+
+
+@wrong("12.6", "level by level", says="expected")
+def level_by_level(predict, budget):
+    ranks = [4, 4, 4, 52]
+    for level in range(3):
+        tried = [[*ranks[:level], r, *[4] * (2 - level), ranks[-1] + 4 - r] for r in range(4, ranks[-1] + 1, 4)]
+        ranks = least(predict, [one for one in tried if cost(one) <= budget])
+        if ranks is None:
+            return None
+    return ranks
+
+
+@wrong("12.6", "the first of equals", says="take the cheapest")
+def first_of_equals(predict, budget):
+    return min([ranks for ranks in lists() if cost(ranks) <= budget], key=predict, default=None)
+
+
+@wrong("12.6", "the last of equals", says="take the cheapest")
+def last_of_equals(predict, budget):
+    return min([ranks for ranks in lists()[::-1] if cost(ranks) <= budget], key=predict, default=None)
+
+
+@wrong("12.6", "the loss", says="should be a list of four ranks, and is a number")
+def the_loss(predict, budget):
+    ranks = choose_ranks(predict, budget)
+    return None if ranks is None else predict(ranks)
