@@ -98,7 +98,7 @@ class GlobalSlidingWindowAttention(StandardAttention):
         everywhere = scaled_dot_product_attention(q_global, k_global, v, is_causal=self.causal, scale=1.0)
         return everywhere + windowed_attention(q_near, k_near, v, self.window, causal=self.causal, scale=1.0)
 
-    def to_dense(self, head: int) -> NoReturn:
+    def to_dense(self, head: int, distance: int = 0) -> NoReturn:
         raise ValueError("GlobalSlidingWindowAttention scores a pair with two forms; there is no single matrix M")
 
     def score_macs(self, seq_len: int) -> int:
@@ -212,7 +212,7 @@ class MLRAttention(StandardAttention):
             backend=self.backend,
         )
 
-    def to_dense(self, head: int) -> NoReturn:
+    def to_dense(self, head: int, distance: int = 0) -> NoReturn:
         raise ValueError("MLRAttention scores a pair by its distance too; there is no single matrix M")
 
     def _check_length(self, name: str, seq_len: int):

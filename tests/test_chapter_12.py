@@ -8,7 +8,7 @@ from test_experiments_text_claims import model, run
 from test_experiments_text_claims import records as bare
 
 from exercises.registry import CELL
-from structattn_minimal.experiments import records, text_claims
+from structattn_minimal.experiments import rank_surrogate, records, text_claims
 from structattn_minimal.experiments.presets import COMPARED, ROTARY
 from structattn_minimal.viz import figures
 
@@ -291,6 +291,21 @@ def test_where_in_the_context_the_lead_is():
     assert gain[-1] > gain[6]
     assert steep[-1] <= steep[6]
     assert all(less(256, method)[-1] == max(less(256, method)) for method in ("swa", "sequential"))
+
+
+def test_features_for_the_whole_context_and_for_the_smallest_blocks():
+    lists = rank_surrogate.recorded(records.read_record("lm_ranks"))
+    loss = {ranks: mean(seeds) for ranks, seeds in lists.items()}
+    assert len(lists) == 24
+    assert {len(seeds) for seeds in lists.values()} == {2}
+    few, many = ([one for r, one in loss.items() if r[0] <= 8], [one for r, one in loss.items() if r[0] >= 24])
+    assert min(few) > max(many)
+    assert max(many) - min(many) < max(abs(a - b) for ranks, (a, b) in lists.items() if ranks[0] < 24)
+    half = [one for ranks, one in loss.items() if ranks[3] >= 32]
+    assert min(half) > max(one for ranks, one in loss.items() if ranks[3] <= 8)
+    assert max(ranks[0] for ranks in lists) == 52
+    spared = min((ranks for ranks in lists if ranks[0] >= 24), key=lambda ranks: ranks[0])
+    assert rank_surrogate.score_cost(spared) < 0.5
 
 
 def test_steps_and_edges():

@@ -145,9 +145,9 @@ def relative_positions(records: dict[str, dict], width: int, currency: str = "ch
 def below(records: dict[str, dict], method: str, rival: str, width: int, currency: str) -> Verdict:
     """Whether `method` has the lower loss at an equal budget, by more than the spread over seeds.
 
-    That it has is settled by a run that is no dearer than one of the rival and beats it. That it has not, by a run of
-    the rival that is no dearer and is not beaten. Where neither was run, the verdict says for how many steps the rival
-    should be.
+    That it has is settled by a run that beats one of the rival that is no cheaper, and every one that is no dearer. That
+    it has not, by a run of the rival that is no dearer and is not beaten. Where neither was run, the verdict says for
+    how many steps the rival should be.
     """
     other = "standard attention" if rival == "standard" else f"“{READERS[rival].label}”"
     claim = f"{READERS[method].label}, below {other} at D = {width} and equal {CURRENCIES[currency]}"
@@ -157,11 +157,10 @@ def below(records: dict[str, dict], method: str, rival: str, width: int, currenc
     pairs = [(mine, its) for mine in own for its in theirs]
     if not (fair := [pair for pair in pairs if not incomparable(*pair, currency)]):
         return Verdict(claim, None, f"{evidence(*pairs[0], currency)}. {incomparable(*pairs[0], currency)}")
-    for mine, its in fair:
-        if mine[currency] <= its[currency] * (1 + TOLERANCE) and beats(mine, its):
-            return Verdict(claim, True, evidence(mine, its, currency))
-        if its[currency] <= mine[currency] * (1 + TOLERANCE) and not beats(mine, its):
-            return Verdict(claim, False, evidence(mine, its, currency))
+    lost = [pair for pair in fair if no_dearer(*reversed(pair), currency) and not beats(*pair)]
+    won = [pair for pair in fair if no_dearer(*pair, currency) and beats(*pair)]
+    if lost or won:
+        return Verdict(claim, not lost, evidence(*(lost or won)[0], currency))
     mine, its = fair[0]
     steps = f"To tell, {other} has to be trained for {fair_steps(mine, its, currency):,} steps"
     return Verdict(claim, None, f"{evidence(mine, its, currency)}. {steps}")
@@ -178,15 +177,18 @@ def for_less(records: dict[str, dict], method: str, width: int, currency: str) -
     own = [run for run in runs_of(records, method) if run["width"] <= width]
     pairs = [(mine, its) for its in at_width(records, "standard", width) for mine in own]
     fair = [
-        (mine, its)
-        for mine, its in pairs
-        if not incomparable(mine, its, currency) and mine[currency] <= its[currency] * (1 + TOLERANCE)
+        (mine, its) for mine, its in pairs if not incomparable(mine, its, currency) and no_dearer(mine, its, currency)
     ]
     if not fair:
         return Verdict(claim, None, "Nothing that costs no more has been run")
     mine, its = min(fair, key=lambda pair: pair[0][METRIC])
     decided = True if beats(mine, its) else False if mine[METRIC] >= its[METRIC] else None
     return Verdict(claim, decided, f"D = {mine['width']}: {evidence(mine, its, currency)}")
+
+
+def no_dearer(a: dict, b: dict, currency: str) -> bool:
+    """Whether `a` cost at most what `b` did, or hardly more."""
+    return a[currency] <= b[currency] * (1 + TOLERANCE)
 
 
 def beats(a: dict, b: dict) -> bool:
