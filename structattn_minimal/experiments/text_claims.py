@@ -145,9 +145,8 @@ def relative_positions(records: dict[str, dict], width: int, currency: str = "ch
 def below(records: dict[str, dict], method: str, rival: str, width: int, currency: str) -> Verdict:
     """Whether `method` has the lower loss at an equal budget, by more than the spread over seeds.
 
-    That it has is settled by a run that beats one of the rival that is no cheaper, and every one that is no dearer. That
-    it has not, by a run of the rival that is no dearer and is not beaten. Where neither was run, the verdict says for
-    how many steps the rival should be.
+    A run of the rival that is no dearer and not beaten settles that it has not; else, one that is no cheaper and beaten
+    settles that it has. Where neither was run, the verdict says for how many steps the rival should be.
     """
     other = "standard attention" if rival == "standard" else f"“{READERS[rival].label}”"
     claim = f"{READERS[method].label}, below {other} at D = {width} and equal {CURRENCIES[currency]}"
