@@ -52,7 +52,7 @@ class Verdict:
             f'<div style="white-space: pre-wrap">{html.escape(line)}</div>' for line in self.message.splitlines()
         )
         return (
-            f'<div style="border-left: 4px solid {colour}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5">'
+            f'<div class="verdict" style="border-left: 4px solid {colour}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5">'
             f"<strong>{html.escape(self.headline)}</strong>{lines}</div>"
         )
 
