@@ -51,10 +51,8 @@ class Verdict:
         lines = "".join(
             f'<div style="white-space: pre-wrap">{html.escape(line)}</div>' for line in self.message.splitlines()
         )
-        return (
-            f'<div class="verdict" style="border-left: 4px solid {colour}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5">'
-            f"<strong>{html.escape(self.headline)}</strong>{lines}</div>"
-        )
+        style = f"border-left: 4px solid {colour}; padding: 0.2em 0 0.2em 0.8em; line-height: 1.5"
+        return f'<div class="verdict" style="{style}"><strong>{html.escape(self.headline)}</strong>{lines}</div>'
 
 
 class Todo(Exception):
