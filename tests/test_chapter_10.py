@@ -4,7 +4,7 @@ import pytest
 
 from structattn_minimal.experiments.records import read_record
 
-GPU, CPU = read_record("decode_speed"), read_record("decode_speed_cpu")
+GPU, CPU, OTHER = (read_record(name) for name in ("decode_speed", "decode_speed_cpu", "decode_speed_cpu_2"))
 EVEN, PUBLISHED = ("mlr_16x4", "mlr_32_16_16"), "mlr_authors"  # ranks in multiples of 16, and others
 MLR = (*EVEN, PUBLISHED)
 SIZES = (1024, 4096, 16384)
@@ -108,3 +108,18 @@ def test_on_a_processor_it_turns_without_a_kernel_for_batches_from_4096_tokens_o
     rows = CPU["cases"]["T16384_B8"]["attention"]
     time = rows["mlr_16x4"]["layer_us"]["eager"] / rows["standard"]["layer_us"]["eager"]
     assert time < share("mlr_16x4")  # "less than its share of the bytes"
+
+
+def test_another_processor_agrees_on_a_long_batch_and_on_one_short_sequence():
+    assert OTHER["hardware"].split(",")[0] != CPU["hardware"].split(",")[0]
+
+    def quicker(record, case):
+        rows = record["cases"][case]["attention"]
+        return [rows[kind]["layer_us"]["eager"] / rows["standard"]["layer_us"]["eager"] for kind in MLR]
+
+    for record in (CPU, OTHER):
+        assert max(quicker(record, "T16384_B8")) < 1 < min(quicker(record, "T1024_B1"))
+    assert min(quicker(OTHER, "T16384_B8")) > min(quicker(CPU, "T16384_B8"))  # "by less"
+    between = [case for case in CPU["cases"] if case not in ("T16384_B8", "T1024_B1")]
+    signs = [[[ratio < 1 for ratio in quicker(record, case)] for case in between] for record in (CPU, OTHER)]
+    assert signs[0] != signs[1]
