@@ -156,8 +156,8 @@ def below(records: dict[str, dict], method: str, rival: str, width: int, currenc
     pairs = [(mine, its) for mine in own for its in theirs]
     if not (fair := [pair for pair in pairs if not incomparable(*pair, currency)]):
         return Verdict(claim, None, f"{evidence(*pairs[0], currency)}. {incomparable(*pairs[0], currency)}")
-    lost = [pair for pair in fair if no_dearer(*reversed(pair), currency) and not beats(*pair)]
-    won = [pair for pair in fair if no_dearer(*pair, currency) and beats(*pair)]
+    lost = [(mine, its) for mine, its in fair if no_dearer(its, mine, currency) and not beats(mine, its)]
+    won = [(mine, its) for mine, its in fair if no_dearer(mine, its, currency) and beats(mine, its)]
     if lost or won:
         return Verdict(claim, not lost, evidence(*(lost or won)[0], currency))
     mine, its = fair[0]
