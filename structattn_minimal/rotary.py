@@ -19,6 +19,6 @@ def rotate(
     half = x.shape[-1] // 2
     speed = BASE ** -(torch.arange(half, dtype=exact.dtype, device=x.device) / half)
     angle = position[..., None] * speed  # (..., seq, half)
-    a, b = exact.chunk(2, dim=-1)
-    turned = torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], dim=-1)
+    (a, b), cos, sin = exact.chunk(2, dim=-1), angle.cos(), angle.sin()
+    turned = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
     return turned.to(x.dtype)

@@ -153,9 +153,7 @@ def test_windows_beat_standard_attention_at_no_width_and_mlr_at_all():
 
 def test_the_lead_is_smallest_at_the_largest_width():
     for method in text_claims.MLR:
-        lead = {
-            w: 1 - at(w, method)["held_out_loss"] / at(w, "standard")["held_out_loss"] for w in (256, 384, 512, 768)
-        }
+        lead = {w: 1 - at(w, method)["held_out_loss"] / at(w, "standard")["held_out_loss"] for w in WIDTHS}
         assert min(lead, key=lead.get) == 768
         assert lead[768] < lead[256] / 2
     steep, standard = (text_claims.scaling(RECORDS, m, "seconds_a_model") for m in ("mlr_steep", "standard"))
@@ -257,10 +255,7 @@ def test_longer_trainings_of_standard_attention_end_higher_or_much_lower():
 
 def test_at_equal_seconds_wide_standard_models_catch_up():
     won = {
-        method: [
-            text_claims.below_standard(RECORDS, method, width, "seconds_a_model").holds
-            for width in (256, 384, 512, 768)
-        ]
+        method: [text_claims.below_standard(RECORDS, method, width, "seconds_a_model").holds for width in WIDTHS]
         for method in text_claims.MLR
     }
     assert won["mlr_steep"] == [True, True, True, None]

@@ -106,10 +106,9 @@ READERS = {
         "MLR, four steep levels, gain 8, rotary", ("mlr",), ranks=STEEP, parts=STEPS, gain=8.0, rotary=True
     ),
 }
-COMPARED = tuple(READERS)
+COMPARED = tuple(READERS)  # all but the rank lists below
 WIDER = ("standard", "swa", "gswa", "sequential", "mlr_gain", "mlr_steep")  # those that are tried at every width
 ROTARY = ("standard_rotary", "mlr_steep_rotary")  # with positions that are relative from the start
-
 
 # Where are 64 features best spent? Lists for four levels of fixed blocks, spread over all that there are: nearly all
 # features to one level, or in equal parts to two, to three, to all (a simplex-centroid design, Scheffe 1963), more to

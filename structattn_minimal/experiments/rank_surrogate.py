@@ -85,9 +85,11 @@ def left_out(design: Float[Tensor, "lists terms"], losses: Float[Tensor, " lists
 
 
 def leave_one_out(shares: Float[Tensor, "lists levels"], losses: Float[Tensor, " lists"]) -> dict[str, float]:
-    """The root mean square of `left_out`, for each model that the lists determine."""
+    """The root mean square of `left_out`, for each model that the lists determine. `ValueError` if there is none."""
     designs = {name: terms(shares) for name, terms in MODELS.items()}
-    return {name: root_mean_square(left_out(d, losses)) for name, d in designs.items() if determined(d)}
+    errors = {name: root_mean_square(left_out(d, losses)) for name, d in designs.items() if determined(d)}
+    require(len(errors) > 0, f"losses must be of more or other lists to determine any model, got {len(losses)}")
+    return errors
 
 
 def determined(design: Float[Tensor, "lists terms"]) -> bool:
@@ -96,10 +98,8 @@ def determined(design: Float[Tensor, "lists terms"]) -> bool:
     return all(torch.linalg.matrix_rank(design[rows]) == design.shape[1] for rows in others)
 
 
-def chosen(shares: Float[Tensor, "lists levels"], losses: Float[Tensor, " lists"]) -> str:
+def best_model(errors: dict[str, float]) -> str:
     """The model of the least leave-one-out error."""
-    errors = leave_one_out(shares, losses)
-    require(len(errors) > 0, f"losses must be of more or other lists to determine any model, got {len(losses)}")
     return min(errors, key=errors.get)
 
 
@@ -108,7 +108,7 @@ def error_with_choice(shares: Float[Tensor, "lists levels"], losses: Float[Tenso
     missed = []
     for i in range(len(losses)):
         others = torch.arange(len(losses)) != i
-        terms = MODELS[chosen(shares[others], losses[others])]
+        terms = MODELS[best_model(leave_one_out(shares[others], losses[others]))]
         found = coefficients(terms(shares[others]), losses[others])
         missed.append(losses[i] - terms(shares[i : i + 1])[0] @ found)
     return root_mean_square(torch.stack(missed))
@@ -180,13 +180,14 @@ def fit(losses: dict[tuple[int, ...], list[float]]) -> Surrogate:
     require(len(seeds) == 1 and min(seeds) > 1, f"losses must have 2 seeds or more, equally many a list, got {seeds}")
     by_seed = torch.tensor(list(losses.values()), dtype=torch.float64)  # (lists, seeds)
     shares, means = shares_of(losses), by_seed.mean(dim=1)
-    model = chosen(shares, means)
+    errors = leave_one_out(shares, means)
+    model = best_model(errors)
     return Surrogate(
         model=model,
         weights=coefficients(MODELS[model](shares), means),
         least=tuple(min(column) for column in zip(*losses, strict=True)),
         r=sum(next(iter(losses))),
-        errors=leave_one_out(shares, means),
+        errors=errors,
         error=error_with_choice(shares, means),
         noise=(by_seed.var(dim=1).mean() / by_seed.shape[1]).sqrt().item(),
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from ..experiments import rank_surrogate as rs
+from ..experiments.presets import STEEP
 from ..experiments.text_task import METRIC
 from .comparison_figures import finished, scatter
 from .figures import BLUE, GREEN, GREY, ORANGE
@@ -12,7 +13,7 @@ from .text_figures import LOSS
 
 COST = "score MACs (standard attention: 1)"
 HOVER = "%{text}<br>loss %{y:.4g}, cost %{x:.3f}<extra></extra>"
-STEEP = (32, 16, 8, 8)
+LIST = STEEP[64]  # the one of the chapter
 
 
 def loss_by_score_cost(
@@ -22,8 +23,8 @@ def loss_by_score_cost(
     fig = go.Figure()
     add_stairs(fig, surrogate, best)
     runs = [run | {"ranks": ranks, "cost": rs.score_cost(ranks)} for ranks, run in rs.whole_runs(record).items()]
-    for name, colour, steep in (("recorded", GREY, False), (f"recorded, {rs.words(STEEP)}", BLUE, True)):
-        shown = [run for run in runs if (run["ranks"] == STEEP) is steep]
+    for name, colour, steep in (("recorded", GREY, False), (f"recorded, {rs.words(LIST)}", BLUE, True)):
+        shown = [run for run in runs if (run["ranks"] == LIST) is steep]
         look = {"name": name, "mode": "markers", "marker": {"color": colour, "size": 8}, "hovertemplate": HOVER}
         fig.add_trace(scatter(shown, "cost", METRIC, lambda run: rs.words(run["ranks"]), **look))
     if chosen:
