@@ -335,10 +335,20 @@ def test_a_record_grows_by_what_another_folder_holds(finished, tmp_path, monkeyp
     assert first["missing"] == ["standard_1_D16", "btt_D16"]
     assert collected(halves[1], grow=True)["commit"] == f"{first['commit']}; abc"
     grown, whole = collected(halves[1], grow=True), json.loads((finished / "record.json").read_text())
+    commits = [run.pop("commit") for run in grown["runs"].values()]
+    assert commits == [first["commit"]] * 2 + ["abc"] * 2  # of each run its own
+    assert {run.pop("commit") for run in whole["runs"].values()} == {first["commit"]}
     assert (grown["runs"], grown["missing"], grown["wall_seconds"]) == (whole["runs"], [], whole["wall_seconds"])
     assert list(grown["runs"]) == list(whole["runs"])
     assert grown["hardware"] == f"{first['hardware']}; another machine"
     assert list(collected(halves[1])["runs"]) == ["standard_1_D16", "btt_D16"]  # if it is not to grow, it does not
+    older = json.loads((tmp_path / "record.json").read_text())
+    for run in older["runs"].values():
+        del run["commit"]
+    (tmp_path / "record.json").write_text(json.dumps(older | {"commit": "abc; def"}))
+    grown = collected(halves[0], grow=True)
+    assert [run["commit"] for run in grown["runs"].values()] == [first["commit"]] * 2 + ["abc; def"] * 2
+    assert grown["commit"] == f"{first['commit']}; abc; def"
     monkeypatch.setattr(comparison.Run, "finished", lambda run: None)  # as if the folder were of that setting too
     with pytest.raises(ValueError, match=r"record\.json is of another setting, batch = 8 and not 9"):
         collected(halves[1], replace(MICRO, batch=9), grow=True)

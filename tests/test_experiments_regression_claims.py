@@ -78,6 +78,65 @@ def test_a_budget_is_counted_in_its_own_currency():
     assert claims.verdicts(of)[6].holds is None
 
 
+MIXED = {
+    "standard": (0.8, 0.5, 0.05, 0.03),
+    "standard_1": (0.6, 0.2, 0.09, 0.03),
+    "btt": (0.5, 0.3, 0.04, 0.02),
+    "mlr": (None,) * 4,
+}
+
+
+def test_what_each_budget_buys():
+    unit = 32**2
+    assert [
+        (budget / unit, a["method"], a["width"], b["method"], b["width"])
+        for budget, a, b in claims.bought(record(**MIXED), "training_macs_a_model")
+    ] == [
+        (1.5, "btt", 32, "standard_1", 32),
+        (4, "btt", 32, "standard_1", 64),
+        (6, "btt", 64, "standard_1", 64),
+        (16, "btt", 64, "standard", 128),
+        (24, "btt", 128, "standard", 128),
+        (64, "btt", 128, "standard", 256),
+        (96, "btt", 256, "standard", 256),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "units"),
+    [
+        ({}, 96),  # it wins at 1.5 and 24 too, and loses in between
+        ({"btt": (0.5, 0.3, 0.02, 0.02)}, 24),
+        ({"btt": (0.5, 0.1, 0.02, 0.02), "standard": (0.8, 0.5, 0.15, 0.03), "standard_1": (0.6, 0.2, 0.15, 0.03)}, 6),
+        ({"btt": (0.5, 0.1, 0.02, 0.03)}, 24),  # the narrower one is bought still
+        ({"btt": (0.1, 0.1, 0.04, 0.03)}, None),  # no more than a draw at the largest
+        ({"btt": (None,) * 4}, None),
+    ],
+)
+def test_from_which_budget_on_structure_wins(changed, units):
+    of = record(**MIXED | changed)
+    since = claims.wins_from(of, "training_macs_a_model")
+    assert since == (None if units is None else units * 32**2)
+    told = str(claims.verdicts(of)[5])
+    if units is not None:
+        assert told.endswith(f"at every budget from {since:.2g} on")
+    else:
+        assert ("no budget buys both" in told) == (changed["btt"][0] is None)
+        assert told.endswith("not at the largest budget") == (changed["btt"][0] is not None)
+
+
+def test_a_claim_that_holds_names_no_budget():
+    assert "from" not in claims.verdicts(record(**AS_CLAIMED))[5].evidence
+
+
+def test_a_lead_is_how_many_times_the_error_eight_heads_have():
+    found = claims.leads(record(**AS_CLAIMED | {"mlr": (None, 0.04, 0.03, 0.015)}))
+    assert [(lead["width"], lead["rank"]) for lead in found] == [(32, 4), (64, 8), (128, 16), (256, 32)]
+    assert found[0]["mlr"] is None
+    assert found[1]["btt"] == pytest.approx(0.5 / 0.03)
+    assert found[2]["standard_1"] == pytest.approx(0.05 / 0.09)
+
+
 def test_the_spread_of_the_seeds_is_told():
     wide = record(**AS_CLAIMED | {"standard_1": (0.79, 0.2, 0.09, 0.02)})
     assert "in 2 of 2 comparisons, in 1 of them beyond" in claims.verdicts(wide)[2].evidence

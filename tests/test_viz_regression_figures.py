@@ -78,18 +78,29 @@ def test_a_currency_moves_every_trace_and_no_other_thing(records):
     assert [len(visible(fig, button)) for button in dimensions.buttons] == [4, 4]
 
 
-def test_rates_and_curves_by_scorer_and_width(records):
-    fig = figures.rate_transfer(records[32])
+def test_rates_by_dimension_and_scorer(records):
+    fig = figures.rate_transfer(records)
     (menu,) = fig.layout.updatemenus
-    assert [button.label for button in menu.buttons] == [scorer.label for scorer in SCORERS.values()]
-    assert [len(visible(fig, button)) for button in menu.buttons] == [3, 3, 3, 2]
-    assert list(fig.data[0].y) == [32, 64, None]  # a gap where it diverged
+    labels = [scorer.label for scorer in SCORERS.values()]
+    assert [button.label for button in menu.buttons] == [f"d = {d}, {label}" for d in (16, 32) for label in labels]
+    assert [len(visible(fig, button)) for button in menu.buttons] == [2, 2, 2, 1, 3, 3, 3, 2]
+    assert list(fig.data[0].y) == [16, 32, None]  # a gap where it diverged
+    assert [trace.name for trace in visible(fig, menu.buttons[4])] == ["D = 64", "D = 128", "D = 256"]
+    assert fig.layout.xaxis.title.text == "learning rate at width 64, peak"  # muP's base, whatever the widths
+    five = figures.rate_transfer({16: record(16, (32, 64, 128, 256, 512))})
+    assert [len(visible(five, button)) for button in five.layout.updatemenus[0].buttons] == [5, 5, 5, 4]
+    assert len({trace.line.color for trace in five.data[:5]}) == 5
 
-    fig = figures.training_curves(records[32])
+
+def test_curves_by_dimension_and_width(records):
+    fig = figures.training_curves(records)
     (menu,) = fig.layout.updatemenus
-    assert [button.label for button in menu.buttons] == ["D = 64", "D = 128", "D = 256"]
-    assert [len(visible(fig, button)) for button in menu.buttons] == [8, 8, 6]
-    assert sum(trace.showlegend for trace in visible(fig, menu.buttons[0])) == 4
+    widths = ((16, 32), (16, 64), (32, 64), (32, 128), (32, 256))
+    assert [button.label for button in menu.buttons] == [f"d = {d}, D = {D}" for d, D in widths]
+    assert [len(visible(fig, button)) for button in menu.buttons] == [8, 6, 8, 8, 6]
+    for button in menu.buttons:
+        shown = visible(fig, button)
+        assert sum(trace.showlegend for trace in shown) == len({trace.name for trace in shown})
 
 
 def begun(last, *errors):

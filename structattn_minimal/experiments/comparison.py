@@ -34,7 +34,7 @@ from .training import Population, Training, fit, warmup_cosine
 # how good its models are, and `METRIC` by which of its numbers, the lower the better; `CURVES` names the losses;
 # `identity`, `describe`, `baselines` and a `keepsake` of the first model go into the record.
 TASKS = {RegressionComparison: regression_task, TextComparison: text_task}
-OF_ALL_RUNS = ("commit", "hardware", "versions", "setting")  # a record names these once
+OF_ALL_RUNS = ("hardware", "versions", "setting")  # a record names these once
 STAGES = {"sweep": "swept", "seeds": "by_seed"}  # and where the record keeps their models
 
 
@@ -461,13 +461,13 @@ def collect(
 
 
 def recorded_runs(like: Run, path: Path) -> dict[str, dict]:
-    """The runs of a record, if it is there, each with what the record says of all of them."""
+    """The runs of a record, if it is there, each with what the record says of all; older ones name no commit."""
     if not path.exists():
         return {}
     record = json.loads(path.read_text(encoding="utf-8"))
     like.check(record["setting"], path)
-    of_all = {key: record[key] for key in OF_ALL_RUNS}
-    return {name: run | of_all for name, run in record["runs"].items()}
+    of_all = {key: record[key] for key in ("commit", *OF_ALL_RUNS)}
+    return {name: of_all | run for name, run in record["runs"].items()}
 
 
 def joined(values: Iterable[str]) -> str:

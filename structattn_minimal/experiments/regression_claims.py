@@ -5,7 +5,8 @@ structured scorers, BTT and MLR. The error is the one at the last point. Where i
 `LOW`, and what ridge regression leaves on the same prompts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 
 from ..transformer import GPT
@@ -88,24 +89,57 @@ def narrower(record: dict, low: float) -> Verdict:
 
 
 def cheaper(record: dict, currency: str) -> Verdict:
-    """At each budget, the best structured model that it buys has a lower error than the best standard one.
+    """At each budget, the best structured model that it buys has a lower error than the best standard one."""
+    claim = f"Structure wins at every budget of {CURRENCIES[currency]}"
+    offers = bought(record, currency)
+    if not offers:
+        return Verdict(claim, None, "no budget buys both")
+    verdict, since = tally(claim, [pair for _, *pair in offers]), wins_from(record, currency)
+    return verdict if verdict.holds else replace(verdict, evidence=f"{verdict.evidence}; {onwards(since)}")
+
+
+def onwards(budget: float | None) -> str:
+    return "not at the largest budget" if budget is None else f"at every budget from {budget:.2g} on"
+
+
+def bought(record: dict, currency: str) -> list[tuple[float, dict, dict]]:
+    """By budget, small ones first: the best structured model that it buys, and the best standard one.
 
     Budgets are the costs of all models; one that buys a single kind of scorer compares nothing.
     """
-    claim = f"Structure wins at every budget of {CURRENCIES[currency]}"
     structured, standard = (
         [run for method in methods for run in runs_of(record, method).values()]
         for methods in (STRUCTURED, ("standard", "standard_1"))
     )
-    pairs = []
+    offers = []
     for budget in sorted({run[currency] for run in structured + standard}):
-        bought = [[run for run in runs if run[currency] <= budget] for runs in (structured, standard)]
-        if all(bought):
-            pairs.append(tuple(min(runs, key=lambda run: run["last"]) for runs in bought))
-    return tally(claim, pairs) if pairs else Verdict(claim, None, "no budget buys both")
+        kinds = [[run for run in runs if run[currency] <= budget] for runs in (structured, standard)]
+        if all(kinds):
+            offers.append((budget, *(min(runs, key=lambda run: run["last"]) for runs in kinds)))
+    return offers
 
 
-def tally(claim: str, pairs: list[tuple[dict, dict]]) -> Verdict:
+def wins_from(record: dict, currency: str) -> float | None:
+    """The least budget from which on structure wins at each larger one too; None if it does not at the largest."""
+    since = None
+    for budget, structured, standard in reversed(bought(record, currency)):
+        if structured["last"] >= standard["last"]:
+            break
+        since = budget
+    return since
+
+
+def leads(record: dict) -> list[dict]:
+    """By width: the rank r of eight standard heads, and how many times the error of each rival theirs is."""
+    found = []
+    for width, run in runs_of(record, "standard").items():
+        rivals = {method: runs_of(record, method).get(width) for method in ("standard_1", *STRUCTURED)}
+        times = {method: None if rival is None else run["last"] / rival["last"] for method, rival in rivals.items()}
+        found.append({"width": width, "rank": run["head_dimension"], **times})
+    return found
+
+
+def tally(claim: str, pairs: list[Sequence[dict]]) -> Verdict:
     """Whether the first of each pair has the lower mean error, and in how many every seed agrees."""
     won = sum(a["last"] < b["last"] for a, b in pairs)
     clear = sum(apart(a, b) for a, b in pairs)
@@ -119,8 +153,9 @@ def spread(run: dict) -> str:
 
 
 def best_rates(record: dict, method: str) -> dict[int, float | None]:
-    """By width, the rate of the lowest error in a sweep; None where every rate diverged."""
-    return {run["width"]: run["best_rate"] for run in record["runs"].values() if run["method"] == method}
+    """By width, the rate of the lowest error in a sweep; None where every rate diverged. A run that failed has none."""
+    runs = (run for run in record["runs"].values() if run["method"] == method and "best_rate" in run)
+    return {run["width"]: run["best_rate"] for run in runs}
 
 
 def transfers(record: dict, method: str) -> bool | None:

@@ -4,7 +4,7 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from ..experiments.presets import SCORERS
+from ..experiments.presets import SCORERS, RegressionComparison
 from ..experiments.regression import active_dimensions, gradient_step_error
 from ..experiments.regression_claims import CURRENCIES, learned_nothing, models_of, relative_curve, runs_of
 from . import comparison_figures
@@ -83,24 +83,24 @@ def scatter(record: dict, method: str, key: str) -> go.Scatter:
     )
 
 
-def rate_transfer(record: dict) -> go.Figure:
-    """Error against base learning rate, a line a width, a menu for the scorer."""
+def rate_transfer(records: dict) -> go.Figure:
+    """Error against base learning rate, a line a width, a menu for d and the scorer."""
     fig, owners = go.Figure(), []
-    widths = record["setting"]["widths"]
-    for method in record["setting"]["methods"]:
-        for run, colour in zip(swept_runs(record, method), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
-            x = [model["rate"] for model in run["swept"]]
-            y = [model["last"] for model in run["swept"]]  # None where it diverged
-            fig.add_scatter(x=x, y=y, name=f"D = {run['width']}", mode="lines+markers", line={"color": colour})
-            owners.append(SCORERS[method].label)
-    rates = record["setting"]["rates"]
+    for record in records.values():
+        for method in record["setting"]["methods"]:
+            for run, colour in zip(swept_runs(record, method), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False):
+                x = [model["rate"] for model in run["swept"]]
+                y = [model["last"] for model in run["swept"]]  # None where it diverged
+                fig.add_scatter(x=x, y=y, name=f"D = {run['width']}", mode="lines+markers", line={"color": colour})
+                owners.append(f"d = {record['setting']['d']}, {SCORERS[method].label}")
+    rates = sorted({rate for record in records.values() for rate in record["setting"]["rates"]})
     fig.update_xaxes(
         type="log",
-        title=f"learning rate at width {widths[1]}, peak",
+        title=f"learning rate at width {RegressionComparison.base_width}, peak",
         tickvals=rates,
         ticktext=[f"{rate:g}" for rate in rates],
     )
-    return finished(fig, owners, menu("scorer", owners))
+    return finished(fig, owners, menu("dimension and scorer", owners))
 
 
 def swept_runs(record: dict, method: str) -> list[dict]:
@@ -108,24 +108,23 @@ def swept_runs(record: dict, method: str) -> list[dict]:
     return sorted(runs, key=lambda run: run["width"])
 
 
-def training_curves(record: dict) -> go.Figure:
-    """Error at the last point while training, every seed a line, a menu for the width."""
+def training_curves(records: dict[int, dict]) -> go.Figure:
+    """Error at the last point while training, every seed a line, a menu for d and the width."""
     fig, owners = go.Figure(), []
-    for width in record["setting"]["widths"]:
-        for method in record["setting"]["methods"]:
-            run = runs_of(record, method).get(width)
-            for i, model in enumerate(run["by_seed"] if run else []):
+    for d, record in records.items():
+        for run in record["runs"].values():
+            for i, model in enumerate(run.get("by_seed", [])):
                 fig.add_scatter(
                     x=model["curve"]["steps"],
                     y=model["curve"]["last"],
-                    name=SCORERS[method].label,
-                    legendgroup=method,
+                    name=SCORERS[run["method"]].label,
+                    legendgroup=run["method"],
                     showlegend=i == 0,
-                    line={"color": COLOURS[method], "width": 1.2},
+                    line={"color": COLOURS[run["method"]], "width": 1.2},
                 )
-                owners.append(f"D = {width}")
+                owners.append(f"d = {d}, D = {run['width']}")
     fig.update_xaxes(title="training step")
-    return finished(fig, owners, menu("width", owners))
+    return finished(fig, owners, menu("dimension and width", owners))
 
 
 def beginnings(record: dict, zero: float) -> go.Figure:
