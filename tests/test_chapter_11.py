@@ -191,6 +191,9 @@ def test_best_rates_are_as_told(both):
         if run["width"] == 32
         if min(m["last"] for m in run["swept"]) < 0.2
     ] == ["standard_1"]
+    highest = max(both[32]["setting"]["rates"])
+    assert [run["width"] for run in both[32]["runs"].values() if run["best_rate"] == highest] == [32]
+    assert COMPARISONS["icl-64"].rates == tuple(rate for rate in both[32]["setting"]["rates"] if rate < highest)
     too_high = of(both[32], "standard_1_D256")["swept"][3]
     assert claims.learned_nothing(too_high, regression_task.answering_zero(COMPARISONS["icl-32"]))
     assert of(both[32], "standard_1_D256")["best_rate"] == both[32]["setting"]["rates"][2]

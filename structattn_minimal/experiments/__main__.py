@@ -16,7 +16,7 @@ from time import perf_counter
 
 import torch
 
-from . import comparison, distributed, generate, regression, text
+from . import comparison, distributed, generate, regression, reproduction, text
 from .corpora import CORPORA, load
 from .presets import COMPARISONS, TEXT_COMPARISONS, Comparison
 from .records import write_record
@@ -50,6 +50,9 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--no-compile", action="store_true", help="capture the step on a GPU as it is: slower, ready sooner"
     )
     group.add_argument("--collect", action="store_true", help="run nothing; add what --out holds to the record")
+    group.add_argument(
+        "--against", metavar="RECORD", help="run nothing; say whether what --out holds agrees with RECORD"
+    )
     group.add_argument("--record", help="where the record goes, in place of OUT/record.json")
     args = parser.parse_args(words)
     if args.preset not in presets(args.task):
@@ -58,8 +61,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     preset = presets(args.task)[args.preset]
     if not isinstance(preset, Comparison) and args.out is None:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
-    if not isinstance(preset, Comparison) and (args.steps or args.rates or args.methods):
-        parser.error(f"--steps, --rates and --methods go with a comparison, not with {args.preset}")
+    if not isinstance(preset, Comparison) and (args.steps or args.rates or args.methods or args.against):
+        parser.error(f"--steps, --rates, --methods and --against go with a comparison, not with {args.preset}")
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps must be positive, got {args.steps}")
     if args.rates and min(args.rates) <= 0:
@@ -108,6 +111,8 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
     folder = Path(args.out or f"runs/{args.preset}")
     record = Path(args.record or folder / "record.json")
     device = torch.device(args.device)
+    if args.against:
+        return repeat(preset, folder, args)
     try:
         complete = True
         if not args.collect:
@@ -130,6 +135,17 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
         distributed.stop()
     if not complete:
         sys.exit(f"not finished: the same command with --resume goes on. So far: {record}")
+
+
+def repeat(preset: Comparison, folder: Path, args: argparse.Namespace) -> None:
+    """Say of each run whether it agrees with the record, and exit with 1 if one does not."""
+    try:
+        found = reproduction.repetitions(preset, folder, args.against, args.only)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(*found, sep="\n")
+    if not all(run.agrees for run in found):
+        sys.exit(1)
 
 
 def chapter(args: argparse.Namespace, preset, command: str) -> None:
