@@ -72,7 +72,7 @@ def test_a_record_with_gaps_is_told_as_it_is(read, both):
     assert "d = 16: widths [32, 64, 128, 256], 14 runs finished, 1 not made" in printed
     assert "d = 32: not recorded yet" in printed
     assert "4 trainings diverged" in printed
-    row = re.search(r"D =  64  r =  0.5 d (.*)", printed)[1].split()
+    row = re.search(r"D =  64  r =   0.5 d (.*)", printed)[1].split()
     assert row[0] == row[2] == "-"
     assert float(row[1]) > 1
     assert "slow start, d = 32" not in printed
@@ -221,6 +221,31 @@ def test_when_they_learn(both):
         for step in steps
     ]
     assert sum(step < 300 for step in rest) >= len(rest) - 3
+
+
+def test_of_the_first_attempt_most_learned_nothing():
+    first = records.read_record("icl_32_first")
+    zero = regression_task.answering_zero(COMPARISONS["icl-32"])
+    idle = {
+        method: [
+            claims.learned_nothing(model, zero) for run, model in claims.models_of(first) if run["method"] == method
+        ]
+        for method in SCORERS
+    }
+    assert all(idle["mlr"])
+    shares = {method: sum(each) / len(each) for method, each in idle.items()}
+    assert shares["btt"] > 0.5 < shares["standard"]
+    assert shares["standard_1"] < 0.5
+
+
+def test_at_d_16_two_models_learned_nothing(both):
+    zero = regression_task.answering_zero(COMPARISONS["icl-16"])
+    idle = [
+        (run["method"], model["rate"])
+        for run, model in claims.models_of(both[16])
+        if claims.learned_nothing(model, zero)
+    ]
+    assert idle == [("standard_1", max(both[16]["setting"]["rates"]))] * 2
 
 
 def test_of_the_second_attempt_one_model_learned_nothing(both):
