@@ -26,6 +26,7 @@ class Case:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.dtype = torch.float32 if self.integer(0, 1) else torch.float64
+        self.largest = 0  # elements of the largest tensor on the way to the last answer
 
     # draws
 
@@ -122,6 +123,12 @@ class Case:
         if not self.close(number, want, dtype, loose):
             likely = self.general(number, want, dtype, loose) or otherwise
             raise Mistake(self.difference(number, want, what), likely)
+
+    def without(self, matrix: str, rows: int, columns: int) -> None:
+        """Raise a `Mistake` if a tensor as large as that matrix was made on the way to the last answer."""
+        if self.largest >= rows * columns:
+            failed = f"the numbers are right, but a tensor of {self.largest} elements was made on the way"
+            raise Mistake(failed, f"{matrix}, {rows} x {columns}, is built")
 
     def alike(self, got: Tensor, value: Tensor, dtype: torch.dtype, loose: float) -> bool:
         """Close, with nan and inf in the same places."""

@@ -174,7 +174,7 @@ class Worker:
         return reply.get("defined") is True, plain(str(reply.get("said", "")))
 
     def call(self, *arguments):
-        """The function's answer. Raises what `judge` understands."""
+        """The function's answer, and the elements of the largest tensor on its way. Raises what `judge` understands."""
         start = time.monotonic()
         callables: list[Callable] = []
         tree, payload = encode(arguments, callables)
@@ -186,7 +186,8 @@ class Worker:
                 reply, payload = self.exchange(header, payload, self.left - time.monotonic() + start)
             self.left -= time.monotonic() - start
             if "value" in reply:
-                return decode(reply["value"], payload)
+                largest = reply.get("largest")
+                return decode(reply["value"], payload), largest if isinstance(largest, int) else 0
         except (WireError, KeyError, IndexError, TypeError):
             raise Gone("crashed", "Its process sent something that is no answer.") from None
         if reply.get("todo") is True:

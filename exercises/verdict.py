@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .case import Case, Mistake, describe
 from .registry import Exercise
+from .sizes import Largest
 from .traces import told
 from .wire import NotData, copied, decode, encode
 
@@ -72,15 +73,19 @@ class Gone(Exception):
 
 
 def judge(exercise: Exercise, call: Callable, seed: int, cases: int | None = None) -> Verdict:
-    """Try `call` on random cases, the first from `seed`, the next from `seed + 1` ...; stop at the first that fails."""
+    """Try `call` on random cases, the first from `seed`, the next from `seed + 1` ...; stop at the first that fails.
+
+    call: gives an answer and the elements of the largest tensor that was made on its way.
+    """
     start = time.perf_counter()
     count = cases or exercise.cases
     for k in range(count):
         case, given = Case(seed + k), []
 
-        def answer(*arguments, given=given):
+        def answer(*arguments, case=case, given=given):
             given[:] = arguments
-            return call(*arguments)
+            value, case.largest = call(*arguments)
+            return value
 
         def verdict(state: str, message: str) -> Verdict:
             return Verdict(exercise.number, exercise.title, state, message)
@@ -112,13 +117,17 @@ def sentence(text: str) -> str:
 
 
 def local(function: Callable) -> Callable:
-    """A learner's function in this process: it is handed copies, and its answer is data or a mistake."""
+    """A learner's function in this process: it is handed copies, and its answer is data or a mistake.
+
+    A call gives the answer and the elements of the largest tensor on its way, as `judge` wants it.
+    """
 
     def call(*arguments):
         callables: list[Callable] = []
         tree, payload = encode(arguments, callables)
         try:
-            value = function(*decode(tree, payload, lambda number, given: callables[number](*copied(given))))
+            with Largest() as largest:
+                value = function(*decode(tree, payload, lambda number, given: callables[number](*copied(given))))
         except NotImplementedError:
             raise Todo from None
         except Mistake:
@@ -126,7 +135,7 @@ def local(function: Callable) -> Callable:
         except (Exception, SystemExit) as error:
             raise Raised(told(error)) from None
         try:
-            return copied(value)
+            return copied(value), largest.elements
         except NotData as error:
             raise Mistake(not_data(error)) from None
 

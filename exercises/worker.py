@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from . import cells, sandbox
+from .sizes import Largest
 from .traces import HERE, told
 from .wire import Closed, NotData, decode, encode, receive, send
 
@@ -132,14 +133,15 @@ def answer(judge: socket.socket, function, request: dict, payload: bytes) -> tup
 
     arguments = decode(request["arguments"], payload, ask)
     try:
-        value = function(*arguments)
+        with Largest() as largest:
+            value = function(*arguments)
     except NotImplementedError:
         return {"todo": True}, b""
     except BaseException as error:
         return {"raised": told(error)[:LONGEST_TEXT]}, b""
     try:
         tree, bytes_ = encode(value)
-        return {"value": tree}, bytes_
+        return {"value": tree, "largest": largest.elements}, bytes_
     except NotData as error:
         return {"not data": str(error)[:200]}, b""
     except Exception as error:

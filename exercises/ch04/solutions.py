@@ -17,7 +17,8 @@ def kronecker_apply(
 
 def kronecker_apply_another(a, b, x):
     grid = x.reshape(len(x), len(a), len(b))
-    return torch.einsum("ij,kl,njl->nik", a, b, grid).reshape(len(x), -1)
+    rows = torch.einsum("ij,njl->nil", a, grid)
+    return torch.einsum("kl,nil->nik", b, rows).reshape(len(x), -1)
 
 
 def monarch_apply(
@@ -32,7 +33,7 @@ def monarch_apply(
 
 def monarch_apply_another(left, right, x):
     m, n = len(left), len(right)
-    grid = (x @ torch.block_diag(*right).T).reshape(-1, n, m)
+    grid = torch.stack([x[:, row * m : (row + 1) * m] @ right[row].T for row in range(n)], dim=1)
     out = torch.empty_like(grid)
     for column in range(m):
         out[:, :, column] = grid[:, :, column] @ left[column].T

@@ -17,7 +17,8 @@ def kron(a: Tensor, b: Tensor) -> Tensor:
 
 @exercise("4.1", "kronecker_apply")
 def kronecker_apply(answer, case: Case) -> None:
-    n, m = case.different(2, 2, 5)
+    large = case.turn(2)
+    n, m = case.different(2, 8, 12) if large else case.different(2, 2, 5)
     a, b, x = case.normal(n, n), case.normal(m, m), case.normal(case.integer(2, 4), n * m)
     wide_a, wide_b, wide = a.double(), b.double(), x.double()
     eye_n, eye_m = torch.eye(n, dtype=torch.float64), torch.eye(m, dtype=torch.float64)
@@ -46,11 +47,14 @@ def kronecker_apply(answer, case: Case) -> None:
         },
         loose=10,
     )
+    if large:
+        case.without("the dense A kron B", n * m, n * m)
 
 
 @exercise("4.2", "monarch_apply")
 def monarch_apply(answer, case: Case) -> None:
-    n, m = case.different(2, 2, 5)
+    large = case.turn(2)
+    n, m = case.different(2, 8, 12) if large else case.different(2, 2, 5)
     left, right, x = case.normal(m, n, n), case.normal(n, m, m), case.normal(case.integer(2, 4), n * m)
     L, R = torch.block_diag(*left.double()), torch.block_diag(*right.double())
     L_turned, R_turned = torch.block_diag(*left.double().mT), torch.block_diag(*right.double().mT)
@@ -82,6 +86,8 @@ def monarch_apply(answer, case: Case) -> None:
         },
         loose=10,
     )
+    if large:
+        case.without("a dense matrix of the whole width", n * m, n * m)
 
 
 @exercise("4.3", "highest_ranks")
@@ -162,7 +168,8 @@ def multi_without_levels(width: int, total: int, levels: int) -> int:
 
 @exercise("4.4", "hadamard_transform")
 def hadamard_transform(answer, case: Case) -> None:
-    stages = case.integer(2, 7)
+    large = case.turn(2)
+    stages = case.integer(5, 7) if large else case.integer(2, 4)
     width = 2**stages
     x = case.normal(case.integer(2, 4), width)
     index = torch.arange(width)
@@ -207,6 +214,8 @@ def hadamard_transform(answer, case: Case) -> None:
         },
         loose=10,
     )
+    if large:
+        case.without("H", width, width)
 
 
 @exercise("4.5", "nearest_kronecker")

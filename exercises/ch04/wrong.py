@@ -50,6 +50,11 @@ def by_columns(a, b, x):
     return (a @ x.reshape(-1, len(b), len(a)).mT @ b.T).flatten(-2)
 
 
+@wrong("4.1", "the dense matrix", says="the dense A kron B")
+def kron_built(a, b, x):
+    return x @ kron(a, b).T
+
+
 # 4.2
 
 
@@ -91,6 +96,13 @@ def left_first(left, right, x):
 def twice(left, right, x):
     grid = left_columns(left, right_rows(right, x).mT)
     return grid.reshape(len(x), len(right), -1).mT.flatten(-2)
+
+
+@wrong("4.2", "block-diagonal matrices of the whole width", says="a dense matrix of the whole width")
+def block_diagonals(left, right, x):
+    n, m = len(right), len(left)
+    grid = (x @ torch.block_diag(*right).T).reshape(-1, n, m)
+    return (grid.mT.flatten(-2) @ torch.block_diag(*left).T).reshape(-1, m, n).mT.flatten(-2)
 
 
 # 4.3
@@ -186,6 +198,14 @@ def second_minus_first(x):
         first, second = x.unflatten(-1, (-1, 2, h)).unbind(-2)
         x = torch.stack([first + second, second - first], dim=-2).flatten(-3)
     return x
+
+
+@wrong("4.4", "H itself", says="Likely mistake: H, ")
+def h_built(x):
+    h = torch.ones(1, 1, dtype=x.dtype)
+    while len(h) < x.shape[-1]:
+        h = torch.cat([torch.cat([h, h], dim=1), torch.cat([h, -h], dim=1)])
+    return x @ h
 
 
 # 4.5
