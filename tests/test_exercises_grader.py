@@ -375,7 +375,13 @@ def test_a_hostile_submission_costs_itself_its_points_and_nobody_else_anything(t
         row = rows[f"{name}.py"]
         assert row["1.2"] == "0", f"{name}: {row['1.2 message']}"
         assert says in row["1.2 message"], name
-        if name not in ("endless_loading", "exit_loading", "threads", "patched_wire"):  # these spoil 1.1 as well
+        if name not in (
+            "endless_loading",
+            "exit_loading",
+            "threads",
+            "patched_wire",
+            "patched_torch",
+        ):  # these spoil 1.1 as well
             assert row["1.1"] == "1", f"{name}: {row['1.1 message']}"
 
 
