@@ -202,6 +202,12 @@ def trained_as(seed, last, *errors):
     return {"seed": seed, "last": last, "curve": {"steps": [10, 20, 30], "last": list(errors)}}
 
 
+def test_the_turning_points_of_a_curve():
+    curve = {"steps": [10, 20, 30, 40, 50], "last": [0.9, 0.2, 0.6, 0.7, 0.1]}
+    assert claims.turning_points({"curve": curve, "last": 0.12}, grown=30) == (0.2, 0.7, 0.12)
+    assert claims.turning_points({"curve": curve, "last": 0.12}, grown=10) == (0.9, 0.7, 0.12)  # not the lowest of all
+
+
 @pytest.fixture
 def mixed():
     """Of seed 0 three models that end at 1.03 = zero and one that learns, of seed 1 none that does not learn."""

@@ -176,6 +176,15 @@ def below_from(curve: dict, bound: float = 0.5) -> int | None:
     return found
 
 
+def turning_points(model: dict, grown: float) -> tuple[float, float, float]:
+    """Of a model's error while training: the lowest up to step `grown`, when all dimensions are in use, and the highest
+    after it. And its error at the end, on fresh prompts.
+    """
+    points = list(zip(model["curve"]["last"], model["curve"]["steps"], strict=True))
+    lowest, at = min(point for point in points if point[1] <= grown)
+    return lowest, max(error for error, step in points if step > at), model["last"]
+
+
 def models_of(record: dict) -> list[tuple[dict, dict]]:
     """Every model that was trained, in a sweep or for the seeds, each with its run."""
     return [
