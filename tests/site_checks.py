@@ -141,6 +141,21 @@ def overflow(page: Page) -> list[str]:
     }""")
 
 
+def illegible(page: Page) -> list[str]:
+    """Pictures of cells that are drawn so small that text of 10 points is less than 8.5 px high; folded cells too."""
+    return page.evaluate("""() => {
+        const folded = [...document.querySelectorAll("details:not([open])")];
+        folded.forEach((e) => { e.open = true; });
+        const found = [...document.querySelectorAll(".cell_output img")].map((img) => {
+            const dots = /\\.png$|^data:image.png/.test(img.src) ? 160 : 96;  // of an inch, see figures.bundle
+            return [img, 10 / 72 * dots * img.clientWidth / img.naturalWidth];
+        });
+        folded.forEach((e) => { e.open = false; });
+        return found.filter(([, size]) => size < 8.5)
+            .map(([img, size]) => `text of ${size.toFixed(1)} px: ${img.alt.slice(0, 60)}`);
+    }""")
+
+
 def accessibility(page: Page) -> list[str]:
     """Serious and critical findings of axe-core."""
     if not page.evaluate("() => 'axe' in window"):

@@ -76,6 +76,43 @@ def test_something_else_is_refused(unchecked):
         figures.show([1, 2], alt="a list")
 
 
+# panels
+
+
+def test_panels_come_in_rows_in_reading_order():
+    fig, panels = figures.panels(5, height=1.5)
+    assert panels.shape == (5,)
+    assert fig.get_size_inches().tolist() == [figures.WIDTH, 3.0]
+    fig.draw_without_rendering()
+    corners = [panel.get_position().bounds[:2] for panel in panels]
+    assert sorted(corners, key=lambda corner: (-corner[1], corner[0])) == corners
+    assert len({round(y, 6) for _, y in corners}) == 2
+    assert fig.axes == list(panels)  # no empty frame is left
+    plt.close(fig)
+
+
+def test_stacked_panels_keep_what_belongs_together():
+    fig, panels = figures.panels(4, a_row=3, height=3, stacked=2)
+    assert panels.shape == (4, 2)
+    assert fig.get_figheight() == 6
+    fig.draw_without_rendering()
+    for above, below in panels:
+        assert above.get_position().x0 == pytest.approx(below.get_position().x0)
+        assert above.get_position().y0 > below.get_position().y1
+    assert panels[0, 1].get_position().y0 > panels[3, 0].get_position().y1
+    plt.close(fig)
+
+
+def test_few_panels_fill_the_row():
+    fig, panels = figures.panels(2, sharey=True, figsize=(4, 3))
+    assert panels.shape == (2,)
+    assert panels[0].get_shared_y_axes().joined(*panels)
+    assert fig.get_size_inches().tolist() == [4, 3]
+    plt.close(fig)
+    with pytest.raises(ValueError, match="got 0, 3 and 1"):
+        figures.panels(0)
+
+
 # heatmap
 
 

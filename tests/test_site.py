@@ -15,7 +15,19 @@ import pytest
 import site_checks
 import yaml
 from playwright.sync_api import sync_playwright
-from site_checks import CHROMIUM, PHONE, QUIET, accessibility, controls, figures, launch, mathematics, overflow, visit
+from site_checks import (
+    CHROMIUM,
+    PHONE,
+    QUIET,
+    accessibility,
+    controls,
+    figures,
+    illegible,
+    launch,
+    mathematics,
+    overflow,
+    visit,
+)
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -78,6 +90,10 @@ def test_axe_finds_nothing_serious(visited, theme):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_overflows_a_phone(visited, theme):
     assert overflow(visited.look(theme, PHONE)) == []
+
+
+def test_figures_are_legible_on_a_phone(visited):
+    assert illegible(visited.look(viewport=PHONE)) == []
 
 
 def test_every_control_works_by_mouse_and_by_keyboard(visited):
@@ -232,6 +248,8 @@ player.onclick = () => {
 PLAYS, PLAYS_LATE = LIVE + PLAYER.replace("ANSWER", "step()"), LIVE + PLAYER.replace("if (clock) ANSWER;", "")
 CUT_EQUATION = """<div id="equation-x"><mjx-container display="true" style="display: block; overflow-x: auto">
 <div style="width: 600px">a long formula</div></mjx-container></div>"""
+WIDE_PICTURE = """<div class="cell_output"><img style="width: 358px" alt="seven inches" src='data:image/svg+xml,
+<svg xmlns="http://www.w3.org/2000/svg" width="504pt" height="200pt"/>'></div>"""
 UNNAMED = EXPLORABLE.format(LIVE).replace("<label>rank", "<div>").replace("</label>", "</div>")
 
 
@@ -262,6 +280,8 @@ def complaints(browser, tmp_path):
         ("figures", '<div class="plotly-figure" data-drawn="yes" aria-label="x"></div>', "not drawn"),
         ("figures", '<div class="explorable" data-module="x" data-ready="yes" aria-label="x"></div>', "not drawn"),
         ("overflow", '<div style="width: 600px">wide</div>', "608"),
+        ("illegible", WIDE_PICTURE, "text of 7.1 px: seven inches"),
+        ("illegible", f"<details>{WIDE_PICTURE}</details>", "text of 7.1 px: seven inches"),
         ("overflow", CUT_EQUATION, "an equation is cut"),
         ("accessibility", '<p style="color: #bbb; background: #fff">pale</p>', "contrast"),
         ("accessibility", "<input type='text'>", "label"),
@@ -276,13 +296,13 @@ def complaints(browser, tmp_path):
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_noticed(complaints, check, body, expected):
-    found = complaints(check, body, PHONE) if check == "overflow" else complaints(check, body)
+    found = complaints(check, body, PHONE) if check in ("overflow", "illegible") else complaints(check, body)
     assert any(expected in complaint for complaint in found), found
 
 
 @pytest.mark.parametrize("script", [LIVE, PLAYS])
 @pytest.mark.parametrize(
-    "check", ["mathematics", "figures", "overflow", "accessibility", "foreign", "errors", "controls"]
+    "check", ["mathematics", "figures", "overflow", "illegible", "accessibility", "foreign", "errors", "controls"]
 )
 def test_a_page_without_fault_passes(complaints, check, script):
     assert complaints(check, "<p>good</p>" + EXPLORABLE.format(script)) == []

@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # Colab's word for it, and JupyterLab's
 SET_UP = Path(__file__).with_name("set_up.py")
 FOLDERS = ("chapters/", "exercises/")
-TAGS = {"hide-input": True, "remove-input": True, "hide-output": False}  # tags of cells: does Colab fold the code?
+# Tags of cells: does Colab fold the code?
+TAGS = {"hide-input": True, "remove-input": True, "hide-output": False, "wrap-output": False}
 
 
 def set_up_code(repository: str) -> str:

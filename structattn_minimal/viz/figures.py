@@ -18,6 +18,7 @@ BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#0072B2", "#D55E00", "#009E73", "#B862
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 LARGEST_SVG = 300_000  # bytes; a larger picture travels as PNG
+WIDTH = 5.2  # inches; a phone draws 358 px of these 499, and text of 10 points is then 9 px high
 
 STYLE = {
     "axes.prop_cycle": plt.cycler(color=PALETTE),
@@ -30,7 +31,7 @@ STYLE = {
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "figure.facecolor": "white",
-    "figure.figsize": (7, 3.2),
+    "figure.figsize": (WIDTH, 3.2),
     "font.size": 10,
     "image.cmap": SEQUENTIAL,
     "svg.fonttype": "path",
@@ -94,6 +95,26 @@ def show(fig: Figure | PlotlyFigure, *, alt: str) -> None:
         display(data, raw=True, metadata=metadata)
     else:
         raise ValueError(f"fig must be a matplotlib or plotly figure, got {type(fig).__name__}")
+
+
+def panels(
+    count: int, *, a_row: int = 3, height: float = 2.0, stacked: int = 1, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure with room for `count` panels, in rows of at most `a_row`, no wider than a phone can show legibly.
+
+    height: of a row, in inches.  stacked: how many axes a panel has, one above the other.  options: as for
+    `matplotlib.pyplot.subplots`.  Returns the figure and the axes in reading order, (count,) or (count, stacked).
+    """
+    if min(count, a_row, stacked) < 1:
+        raise ValueError(f"count, a_row and stacked must be at least 1, got {count}, {a_row} and {stacked}")
+    columns = min(count, a_row)
+    rows = -(-count // columns)
+    size = {"figsize": (WIDTH, rows * height), "layout": "constrained", "squeeze": False}
+    fig, grid = plt.subplots(rows * stacked, columns, **(size | options))
+    axes = grid.reshape(rows, stacked, columns).swapaxes(1, 2).reshape(-1, stacked)
+    for surplus in axes[count:].flat:
+        surplus.remove()
+    return fig, axes[:count] if stacked > 1 else axes[:count, 0]
 
 
 def heatmap(

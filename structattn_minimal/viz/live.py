@@ -19,7 +19,7 @@ from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import BLUE, bundle, require_alt
+from .figures import BLUE, WIDTH, bundle, require_alt
 
 SHARE_OF_TIME = 0.1  # drawing takes at most about this share of the training's time
 SHORTEST_PAUSE = 0.5  # seconds between two drawings
@@ -115,7 +115,7 @@ class LiveCurve:
     def figure(self, finished: bool = True) -> Figure:
         """The curves so far; above them, until all is done, how far it is."""
         heights = {"height_ratios": (1, 20)}
-        fig, (bar, ax) = plt.subplots(2, 1, figsize=(7, 3.4), gridspec_kw=heights, layout="constrained")
+        fig, (bar, ax) = plt.subplots(2, 1, figsize=(WIDTH, 3.2), gridspec_kw=heights, layout="constrained")
         for name, losses in self.losses.items():
             ax.plot(thinned(self.steps[-len(losses) :]), thinned(losses), label=name)
         ax.set(**self.labels, xlim=(0, self.total), yscale="log" if self.log else "linear")
