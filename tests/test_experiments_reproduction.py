@@ -95,7 +95,7 @@ def test_what_cannot_be_compared_is_refused(first, again, tmp_path, capsys):
     assert "is of another setting, steps = 21 and not 20" in against(first, other)
     with pytest.raises(SystemExit):
         command.main(["regression", "--preset", "icl-tiny", "--out", "x.json", "--against", str(other)])
-    assert "--against go with a comparison, not with icl-tiny" in capsys.readouterr().err
+    assert "--against, --retime go with a comparison, not with icl-tiny" in capsys.readouterr().err
 
 
 def test_what_only_one_of_the_two_holds_is_passed_over(first, again):

@@ -16,12 +16,13 @@ from time import perf_counter
 
 import torch
 
-from . import comparison, distributed, generate, regression, reproduction, text
+from . import comparison, distributed, generate, regression, reproduction, retiming, text
 from .corpora import CORPORA, load
 from .presets import COMPARISONS, TEXT_COMPARISONS, Comparison
 from .records import write_record
 
 TASKS = {"regression": regression, "text": text}
+OF_COMPARISONS = ("steps", "rates", "methods", "against", "retime")
 COMPARED = {"regression": COMPARISONS, "text": TEXT_COMPARISONS}
 
 
@@ -53,6 +54,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     group.add_argument(
         "--against", metavar="RECORD", help="run nothing; say whether what --out holds agrees with RECORD"
     )
+    group.add_argument("--retime", metavar="RECORD", help="train nothing; time the steps of the runs in RECORD again")
     group.add_argument("--record", help="where the record goes, in place of OUT/record.json")
     args = parser.parse_args(words)
     if args.preset not in presets(args.task):
@@ -61,8 +63,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     preset = presets(args.task)[args.preset]
     if not isinstance(preset, Comparison) and args.out is None:
         parser.error(f"--out must name the record of {args.preset}, a JSON file")
-    if not isinstance(preset, Comparison) and (args.steps or args.rates or args.methods or args.against):
-        parser.error(f"--steps, --rates, --methods and --against go with a comparison, not with {args.preset}")
+    if not isinstance(preset, Comparison) and any(getattr(args, name) for name in OF_COMPARISONS):
+        words = ", ".join(f"--{name}" for name in OF_COMPARISONS)
+        parser.error(f"{words} go with a comparison, not with {args.preset}")
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps must be positive, got {args.steps}")
     if args.rates and min(args.rates) <= 0:
@@ -111,8 +114,8 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
     folder = Path(args.out or f"runs/{args.preset}")
     record = Path(args.record or folder / "record.json")
     device = torch.device(args.device)
-    if args.against:
-        return repeat(preset, folder, args)
+    if args.against or args.retime:
+        return revisit(preset, folder, device, args)
     try:
         complete = True
         if not args.collect:
@@ -137,9 +140,12 @@ def compare(args: argparse.Namespace, preset, command: str) -> None:
         sys.exit(f"not finished: the same command with --resume goes on. So far: {record}")
 
 
-def repeat(preset: Comparison, folder: Path, args: argparse.Namespace) -> None:
-    """Say of each run whether it agrees with the record, and exit with 1 if one does not."""
+def revisit(preset: Comparison, folder: Path, device: torch.device, args: argparse.Namespace) -> None:
+    """Time the steps of a record again, or say of each run whether it agrees with one: exit with 1 if one does not."""
     try:
+        if args.retime:
+            compile = not args.no_compile
+            return retiming.retime(preset, args.retime, device=device, compile=compile, only=args.only)
         found = reproduction.repetitions(preset, folder, args.against, args.only)
     except (OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
