@@ -88,7 +88,7 @@ class Table:
                 bodies.append([])
             bodies[-1].append(line(row))
         head = "".join(cell("th", text, side, scope="col") for text, side in zip(self.head, sides, strict=True))
-        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        caption = f'<caption style="text-align: left">{escape(self.caption)}</caption>' if self.caption else ""
         body = "".join(f"<tbody>{''.join(lines)}</tbody>" for lines in bodies)
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return f'<div class="said"><table>{caption}<thead><tr>{head}</tr></thead>{body}</table>{note}</div>'
