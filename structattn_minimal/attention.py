@@ -120,20 +120,20 @@ class Attention(nn.Module):
 
     def placed_queries_keys(
         self, x: Float[Tensor, "batch seq d_model"], start: Int[Tensor, " batch"] | int = 0
-    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch heads seq width"]]:
+    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch key_heads seq width"]]:
         """What the dot products take: `queries_keys`, turned by position if `rotary`; the first token is at `start`."""
         return self.queries_keys(x)
 
     def queries_keys(
         self, x: Float[Tensor, "batch seq d_model"]
-    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch heads seq width"]]:
-        """Queries and keys, as wide as the features that a dot product sums."""
+    ) -> tuple[Float[Tensor, "batch heads seq width"], Float[Tensor, "batch key_heads seq width"]]:
+        """Queries and keys, as wide as the features that a dot product sums; one key a token where heads share it."""
         raise NotImplementedError
 
     def attend(
         self,
         q: Float[Tensor, "batch heads seq width"],
-        k: Float[Tensor, "batch heads seq width"],
+        k: Float[Tensor, "batch key_heads seq width"],
         v: Float[Tensor, "batch heads seq head_dim"],
     ) -> Float[Tensor, "batch heads seq head_dim"]:
         """softmax(S) V for each head."""
@@ -149,10 +149,9 @@ class Attention(nn.Module):
         groups = self.key_groups(1)
         return [group.scale * part for group, part in zip(groups, _split(q, groups), strict=True)]
 
-    def split_keys(self, k: Float[Tensor, "batch heads seq width"]) -> list[Tensor]:
-        """The keys of each key group; of heads that share theirs, the first."""
-        groups = self.key_groups(1)
-        return [part[:, : group.heads] for group, part in zip(groups, _split(k, groups), strict=True)]
+    def split_keys(self, k: Float[Tensor, "batch key_heads seq width"]) -> list[Tensor]:
+        """The keys of each key group."""
+        return list(_split(k, self.key_groups(1)))
 
     def maps(
         self, products: list[Tensor], q_pos: Int[Tensor, "*batch queries"], k_pos: Int[Tensor, "*batch keys"]

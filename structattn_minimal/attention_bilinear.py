@@ -78,14 +78,14 @@ class BilinearBTTAttention(Attention):
         else:
             q = btt_multiply(x, *self.factors())  # (B, T, H, D)
         q = self.q_norm(q).transpose(1, 2)
-        return q, x[:, None].expand_as(q)
+        return q, x[:, None]
 
     def attend(self, q, k, v):
         if q.shape[2] > self.d_model:
-            return super().attend(q, k, v)
+            return super().attend(q, k.expand_as(q), v)
         # The scores are no larger than the queries. As all heads share their keys, one product makes them all.
         position = torch.arange(q.shape[2], device=q.device)
-        products = self.scale * dot_products(q.to(v.dtype), k[:, :1].to(v.dtype))
+        products = self.scale * dot_products(q.to(v.dtype), k.to(v.dtype))
         (scores,) = self.maps([products], position, position)
         return scores.softmax(-1) @ v
 
@@ -149,23 +149,31 @@ class BilinearMLRAttention(Attention):
         self.k_norm = nn.ModuleList(norm(width, qk_norm) for width in self.widths)
 
     def queries_keys(self, x):
-        q, k = self._levels(x, self.query, self.q_norm), self._levels(x, self.key, self.k_norm)
-        q = [level * width**-0.5 for level, width in zip(q, self.widths, strict=True)]
-        return torch.cat(q, dim=-1), torch.cat(k, dim=-1)
+        query, key = ([self._clipped(weight) for weight in weights] for weights in (self.query, self.key))
+        if not self.qk_norm:  # scale the weights: in training they are far fewer than the features that come of them
+            return self._features(x, self._scaled(query)), self._features(x, key)
+        q, k = self._normalised(x, query, self.q_norm), self._normalised(x, key, self.k_norm)
+        return torch.cat(self._scaled(q), dim=-1), torch.cat(k, dim=-1)
 
     def key_groups(self, seq_len: int):
         return (KeyGroup(self.n_heads, sum(self.widths), seq_len, self.scale),)
 
-    def _levels(self, x, weights, norms):
-        weights = [self._clipped(weight) for weight in weights]
+    def _features(self, x, weights):
+        """Of all levels side by side, (B, H, T, p_1 r_1 + ... + p_L r_L)."""
         if is_sooner_written_out(x):
             every = torch.cat([block_diagonal(weight) for weight in weights], dim=-1)  # (H, D, p_1 r_1 + ...)
-            levels = torch.einsum("btd,hdf->bhtf", x, every).split(self.widths, dim=-1)
-        else:
-            chunks = [x.unflatten(-1, weight.shape[1:3]) for weight in weights]  # (B, T, p, D / p)
-            pairs = zip(chunks, weights, strict=True)
-            levels = [torch.einsum("btpi,hpir->bhtpr", *pair).flatten(-2) for pair in pairs]
+            return torch.einsum("btd,hdf->bhtf", x, every)
+        chunks = [x.unflatten(-1, weight.shape[1:3]) for weight in weights]  # (B, T, p, D / p)
+        pairs = zip(chunks, weights, strict=True)
+        return torch.cat([torch.einsum("btpi,hpir->bhtpr", *pair).flatten(-2) for pair in pairs], dim=-1)
+
+    def _normalised(self, x, weights, norms):
+        """The features of each level by itself, normalised."""
+        levels = self._features(x, weights).split(self.widths, dim=-1)
         return [normalise(level) for normalise, level in zip(norms, levels, strict=True)]
+
+    def _scaled(self, levels):
+        return [width**-0.5 * level for width, level in zip(self.widths, levels, strict=True)]
 
     def _clipped(self, weight):
         return clip_rms(weight, *weight.shape[-2:]) if self.clip else weight

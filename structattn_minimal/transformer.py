@@ -132,7 +132,11 @@ class Block(nn.Module):
 
     def forward(self, x, attend: Callable[[Tensor], Tensor] | None = None):
         """`attend` takes the place of `attention` while decoding: the same layer, with a cache."""
-        x = x + (attend or self.attention)(self.attention_norm(x))
+        return self.after_attention(x, (attend or self.attention)(self.attention_norm(x)))
+
+    def after_attention(self, x, attended):
+        """What the block makes of x and of what `attention` gave for it."""
+        x = x + attended
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 

@@ -1,11 +1,16 @@
 """Attention layers: each scores as it says, and its forward pass is softmax(scores) V, projected."""
 
+from functools import partial
+
 import pytest
 import torch
-from drawing import assert_close, randn
+from drawing import assert_close, randn, sizes
+from hypothesis import given
+from hypothesis import strategies as st
 from layers import BILINEAR, CONTEXT, KINDS, D, H, layer
 from processes import HERE, in_a_process
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import structattn_minimal as sa
 from structattn_minimal import attention_bilinear
@@ -356,6 +361,70 @@ def test_structured_matrices_written_out_give_the_same(d_model, qk_norm, monkeyp
             found.append([out, *torch.autograd.grad(out.sin().sum(), list(attention.parameters()))])
         for factored, plain in zip(*found, strict=True):
             assert_close(plain, factored)
+
+
+@st.composite
+def structured_layers(draw):
+    """What makes a BTT or MLR layer without QK-norm."""
+    heads, common = draw(sizes(3)), {"causal": draw(st.booleans()), "qk_norm": False, "clip": draw(st.booleans())}
+    if draw(st.booleans()):
+        return partial(sa.BilinearBTTAttention, heads * draw(sizes(8)), heads, btt_rank=draw(sizes(3)), **common)
+    ranks = draw(st.lists(sizes(3), min_size=1, max_size=3))
+    ranks[0] += -sum(ranks) % 2 ** (len(ranks) - 1)  # what the finest level cuts, it divides
+    return partial(sa.BilinearMLRAttention, heads * sum(ranks), heads, ranks=ranks, **common)
+
+
+@given(make=structured_layers(), seq_len=sizes(30), written_out=st.booleans())
+def test_bilinear_attention_is_that_of_its_forms_gradients_included(make, seq_len, written_out):
+    """Longer and shorter than wide, as it goes on a GPU and elsewhere."""
+    attention = make().double()
+    x = randn(2, seq_len, attention.d_model).requires_grad_()
+    heads = range(attention.n_heads)
+    S = torch.stack([attention.scale * x @ attention.to_dense(h) @ x.mT for h in heads], dim=1)
+    if attention.causal:
+        S = S.masked_fill(torch.ones(seq_len, seq_len).triu(1).bool(), float("-inf"))
+    expected = attention.merge_heads(S.softmax(-1) @ attention.split_heads(attention.value(x)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_bilinear, "is_sooner_written_out", lambda x: written_out)
+        out = attention(x)
+    wanted, upstream = [x, *attention.parameters()], torch.randn_like(out)
+    gradients = [torch.autograd.grad(y, wanted, upstream) for y in (out, expected)]
+    for got, want in zip((out, *gradients[0]), (expected, *gradients[1]), strict=True):
+        assert_close(got, want)
+
+
+class Passes(TorchDispatchMode):
+    """Names what is done, apart from views, to make tensors of `numel` or more."""
+
+    def __init__(self, numel):
+        super().__init__()
+        self.numel, self.names = numel, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
+        is_view = func.is_view or name == "_unsafe_view"
+        if isinstance(result, torch.Tensor) and result.numel() >= self.numel and not is_view:
+            self.names.append(name)
+        return result
+
+
+def test_written_out_without_norm_the_features_of_all_levels_come_from_one_product(monkeypatch):
+    """Nothing else passes over them: the levels' scales are in the weights."""
+    monkeypatch.setattr(attention_bilinear, "is_sooner_written_out", lambda x: True)
+    attention, x = layer("bilinear_mlr", qk_norm=False), randn(9, 20, D)
+    with torch.no_grad(), Passes(9 * 20 * H * sum(attention.widths)) as passes:
+        attention.queries_keys(x)
+    assert passes.names == ["bmm", "bmm"]  # queries, keys
+
+
+def test_the_gradient_of_keys_that_heads_share_comes_from_one_product():
+    """It is not laid out for each head and added up."""
+    attention, seq_len = layer("btt", qk_norm=False), D // 2
+    q, k, v = (t.detach() for t in attention.queries_keys_values(randn(9, seq_len, D)))
+    out = attention.attend(q, k.requires_grad_(), v)
+    with Passes(9 * H * seq_len * D) as passes:
+        torch.autograd.grad(out.sum(), k)
+    assert passes.names == []
 
 
 def test_factors_are_written_out_on_a_gpu_while_that_is_small_and_for_tokens_enough():

@@ -1,5 +1,6 @@
 """The loop: state in tensors, no word with the host, divergence of one model alone, compiled as uncompiled."""
 
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import inf, nan
@@ -8,18 +9,31 @@ from time import perf_counter
 
 import pytest
 import torch
+from drawing import assert_close, randn, sizes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from structattn_minimal import GPT, GPTConfig
-from structattn_minimal.experiments import comparison
+from structattn_minimal.experiments import comparison, training
 from structattn_minimal.experiments.mup import rate_factors
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
-from structattn_minimal.experiments.training import Population, Training, fit
+from structattn_minimal.experiments.training import Halves, Population, Training, fit, run_block
+from structattn_minimal.transformer import ATTENTION_KINDS, Block
 
 CPU = torch.device("cpu")
 MICRO = replace(COMPARISONS["icl-micro"], methods=tuple(SCORERS), widths=(32,))
 each_method = pytest.mark.parametrize("method", list(SCORERS))
+each_kind = pytest.mark.parametrize("kind", list(ATTENTION_KINDS))
+KIND_OPTIONS = {
+    "swa": {"window": 3},
+    "gswa": {"ranks": (5, 3), "window": 3},
+    "bilinear_mlr": {"ranks": (4, 2, 2)},
+    "mlr": {"ranks": (4, 2, 2)},
+}
 
 
 def begin(method="btt", rates=(3e-3, 1e-2), seeds=(0, 1), preset=MICRO, device=CPU):
@@ -62,6 +76,45 @@ def test_a_population_runs_each_layer_as_its_own_kind():
         population = Population(models[:size], [1e-3] * size, rate_factors(models[0], 8))
         for i, outputs in enumerate(population(tokens[:size])):
             torch.testing.assert_close(outputs, models[i](tokens[i]), atol=1e-4, rtol=1e-4)
+
+
+@each_kind
+@given(models=sizes(3), batch=sizes(3), seq_len=sizes(20), norm=st.booleans())
+@settings(max_examples=8)
+def test_a_block_of_several_models_is_that_of_each_by_itself(kind, models, batch, seq_len, norm):
+    """To rounding, gradients included; whether tokens meet in fused attention or not."""
+    options = KIND_OPTIONS.get(kind, {}) | {"qk_norm": norm}
+    block = Block(GPTConfig(1, 2, 16, 20, vocab_size=2, attention=kind, attention_options=options)).double()
+    weights = {name: randn(models, *w.shape).requires_grad_() for name, w in block.named_parameters()}
+    x, upstream = randn(models, batch, seq_len, 16).requires_grad_(), randn(models, batch, seq_len, 16)
+    together = run_block(Halves(block), weights, x)
+    alone = torch.stack([functional_call(block, {n: w[i] for n, w in weights.items()}, x[i]) for i in range(models)])
+    gradients = [torch.autograd.grad(out, [x, *weights.values()], upstream) for out in (together, alone)]
+    for got, want in zip((together, *gradients[0]), (alone, *gradients[1]), strict=True):
+        assert_close(got, want, 1e-10)
+
+
+class Fused(TorchDispatchMode):
+    """Counts calls of fused attention and of its gradient, by their first two axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if "scaled_dot_product" in name:
+            self.calls["backward" in name, *args[0].shape[:2]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_tokens_of_several_models_meet_in_one_call_of_fused_attention():
+    """Forwards and backwards: the models are rows of its batch."""
+    one = begin("standard")
+    with Fused() as fused:
+        one._one_step()
+    layers, batch, heads = MICRO.layers, MICRO.batch, 8
+    assert fused.calls == {(False, 2 * batch, heads): layers, (True, 2 * batch, heads): layers}
 
 
 class HostTalk(TorchDispatchMode):
@@ -190,7 +243,8 @@ def test_the_time_limit_and_interruptions_save(monkeypatch):
 # The fast way, without a GPU: compiled for the processor, and a graph that is none.
 
 
-def test_a_compiled_block_and_step_agree_with_eager(unchecked, monkeypatch):
+@each_method
+def test_a_compiled_block_and_step_agree_with_eager(method, unchecked, monkeypatch):
     torch.compiler.reset()
     original = torch.compile
 
@@ -198,12 +252,12 @@ def test_a_compiled_block_and_step_agree_with_eager(unchecked, monkeypatch):
         return original(function, fullgraph=True, backend="aot_eager_decomp_partition", **options)
 
     monkeypatch.setattr(torch, "compile", whole)
-    eager, compiled = begin(), begin()
+    eager, compiled = begin(method), begin(method)
     compiled.population.compile()
     for one in (eager, compiled):
         one.advance(5)
     torch.testing.assert_close(compiled.curves[:5], eager.curves[:5], atol=1e-4, rtol=1e-4)
-    moved = (eager.population.theta - begin().population.theta).norm()
+    moved = (eager.population.theta - begin(method).population.theta).norm()
     assert (compiled.population.theta - eager.population.theta).norm() < 1e-2 * moved
     torch.compiler.reset()
 
@@ -298,3 +352,27 @@ def test_on_a_gpu_the_graph_is_the_loop(method, precision, unchecked):
     again = begin(method, preset=preset, device=gpu)
     again.load(resumed.state)
     torch.testing.assert_close(finish(again).curves, fast.curves, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_method
+def test_on_a_gpu_fused_attention_changes_rounding_and_nothing_else(method, monkeypatch):
+    """At a size that it takes; BTT has its own way while its scores are no larger than its queries."""
+    run, gpu = comparison.Run(replace(MICRO, d=16, precision="bf16"), method, 256, Path()), torch.device("cuda")
+    gradients, calls = [], []
+    for kernels in (training.ATTENTION, (SDPBackend.MATH,)):
+        monkeypatch.setattr(training, "ATTENTION", kernels)
+        one = comparison.build(run, [1e-3] * 2, [0, 1], gpu)
+        population = one.population
+        noise = torch.randn(population.theta.shape, generator=torch.Generator().manual_seed(1)).to(gpu)
+        with torch.no_grad():  # as if trained: no weight is zero
+            population.theta += 0.02 * noise
+        inputs, targets = one.draw(one.seeds, population.steps)
+        with Fused() as fused:
+            loss = one.losses(population(inputs), targets)[0].sum()
+            gradients.append(torch.autograd.grad(loss, population.theta)[0])
+        calls.append(len(fused.calls))
+    assert calls[1] == 0
+    assert method != "standard" or calls[0] == 2  # forwards and backwards
+    fused, plain = gradients
+    assert (fused - plain).norm() < 0.05 * plain.norm()

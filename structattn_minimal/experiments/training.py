@@ -17,8 +17,11 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..transformer import GPT
+from ..transformer import GPT, Block
 from .distributed import agree, average, size
+
+# What several models attend with: a kernel for tensor cores where one takes the shapes, else plain products.
+ATTENTION = (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH)
 
 
 class Population:
@@ -59,7 +62,8 @@ class Population:
         self.mean, self.square = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
         self.steps = torch.zeros(1, dtype=torch.int64, device=device)
         self.alive = torch.ones(len(models), dtype=torch.bool, device=device)
-        self._run_block, self._adam = run_module, adam
+        self._halves = [Halves(block) for block in self.template.blocks]
+        self._run_block, self._adam = run_block, adam
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -72,7 +76,7 @@ class Population:
 
     def compile(self) -> None:
         """Compile what costs: a block, once for all layers, and Adam."""
-        self._run_block = torch.compile(run_module, dynamic=False)
+        self._run_block = torch.compile(run_block, dynamic=False)
         self._adam = torch.compile(adam, dynamic=False)
 
     def __call__(self, inputs: Shaped[Tensor, "models batch ..."]) -> Float[Tensor, "models batch ..."]:
@@ -86,11 +90,11 @@ class Population:
         gpt = self.template
         x = run_module(gpt.embed, of("embed"), inputs) + weights["position"][:, None, : inputs.shape[2]]
         training = torch.is_grad_enabled()  # evaluation is in float32, and too short to compile for
-        run_block = self._run_block if training else run_module
+        run = self._run_block if training else run_block
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16 and training):
             layers = gpt.config.layers
             for i, layer in enumerate(layers):  # of blocks that are alike the first stands for all: it is compiled once
-                x = run_block(gpt.blocks[layers.index(layer)], of(f"blocks.{i}"), x)
+                x = run(self._halves[layers.index(layer)], of(f"blocks.{i}"), x)
         return run_module(gpt.head, of("head"), run_module(gpt.norm, of("norm"), x))
 
     def step(self, losses: Float[Tensor, " models"], rate: float | Float[Tensor, "1"]) -> None:
@@ -109,12 +113,43 @@ class Population:
         return model
 
 
-def run_module(module: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """`module` with each model's weights on each model's x."""
-    if len(x) == 1:  # half the time, without the machinery of a batch
-        return functional_call(module, {name: w[0] for name, w in weights.items()}, (x[0],))[None]
-    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no rule for a batch of models
-        return vmap(lambda w, x: functional_call(module, w, (x,)))(weights, x)
+def run_module(module: nn.Module, weights: dict[str, Tensor], *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """`module` with each model's weights on each model's inputs."""
+    if len(inputs[0]) == 1:  # half the time, without the machinery of a batch
+        return functional_call(module, {name: w[0] for name, w in weights.items()}, tuple(x[0] for x in inputs))[None]
+    return vmap(lambda w, *inputs: functional_call(module, w, inputs))(weights, *inputs)
+
+
+class Halves(nn.Module):
+    """A block before and after its tokens meet: a module, since `functional_call` calls nothing else."""
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x, heads=None):
+        """Queries, keys and values, or what the block returns once each head has attended."""
+        block = self.block
+        if heads is None:
+            return block.attention.queries_keys_values(block.attention_norm(x))
+        return block.after_attention(x, block.attention.merge_heads(heads))
+
+
+def run_block(
+    halves: Halves, weights: dict[str, Tensor], x: Float[Tensor, "models batch seq d_model"]
+) -> Float[Tensor, "models batch seq d_model"]:
+    """`halves.block` with each model's weights on each model's x.
+
+    Where tokens meet there are no weights. There the models are rows of one batch, as fused attention takes them; for
+    `vmap` it has no rule.
+    """
+    if len(x) == 1:
+        return run_module(halves.block, weights, x)
+    weights = {f"block.{name}": w for name, w in weights.items()}
+    q_k_v = run_module(halves, weights, x)
+    with sdpa_kernel(list(ATTENTION)):
+        heads = halves.block.attention.attend(*(t.flatten(0, 1) for t in q_k_v))
+    return run_module(halves, weights, x, heads.unflatten(0, x.shape[:2]))
 
 
 def adam(theta, mean, square, steps, alive, rates, gradient, rate) -> None:
@@ -249,7 +284,7 @@ class Training:
                     raise
                 self.compiled = False
                 self.notes.append(f"not compiled: {first_line(error)}")
-                self.population._run_block, self.population._adam = run_module, adam
+                self.population._run_block, self.population._adam = run_block, adam
                 self.load(before)
                 for _ in range(self.warm_up):
                     self._one_step()
