@@ -471,6 +471,7 @@ def test_presets_are_in_one_place_and_the_command_knows_them():
         "icl-16",
         "icl-32",
         "icl-64",
+        "icl-16-long",
         "icl-rates",
         "icl-live",
         "icl-smoke",

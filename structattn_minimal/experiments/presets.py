@@ -247,6 +247,8 @@ COMPARISONS = {
     "icl-32": replace(SLOW, d=32, widths=(32, 64, 128, 256, 512)),
     # without the highest rate, which at d = 32 was best at width 32 alone, and with as many seeds as rates again
     "icl-64": replace(SLOW, d=64, widths=(64, 128, 256, 512), rates=(2e-3, 4e-3, 8e-3), seeds=(0, 1, 2)),
+    # does the lead at half the rank last? four times as long
+    "icl-16-long": replace(ICL_16, widths=(64,), steps=24_000, methods=("standard", "btt", "mlr")),
     # does the best rate stay where it is from width to width?
     "icl-rates": replace(
         ICL_16, widths=(32, 64, 128), steps=3000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()
