@@ -46,9 +46,9 @@ def repetitions(preset: Comparison, folder: str | Path, record: str | Path, only
     """
     if not Path(record).exists():
         raise FileNotFoundError(f"no record at {record}")
-    every = [run for run in runs(preset, Path(folder)) if only in run.name]
-    recorded = recorded_runs(runs(preset, Path(folder))[0], Path(record))
-    found = [repetition(run, recorded[run.name]) for run in every if comparable(run, recorded)]
+    every = runs(preset, Path(folder))
+    recorded = recorded_runs(every[0], Path(record))
+    found = [repetition(run, recorded[run.name]) for run in every if only in run.name and comparable(run, recorded)]
     if not found:
         raise ValueError(f"{folder} and {record} must have a finished run in common, got none")
     return found
@@ -60,6 +60,5 @@ def comparable(run: Run, recorded: dict[str, dict]) -> bool:
 
 
 def repetition(run: Run, recorded: dict) -> Repetition:
-    again = json.loads(run.results.read_text(encoding="utf-8"))
-    metric = run.task.METRIC
+    again, metric = json.loads(run.results.read_text(encoding="utf-8")), run.task.METRIC
     return Repetition(run.name, again.get(metric), recorded[metric], recorded["lowest"], recorded["highest"])

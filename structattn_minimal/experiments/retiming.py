@@ -12,7 +12,7 @@ from time import perf_counter
 
 import torch
 
-from .comparison import Run, build, number, release, runs, set_precision
+from .comparison import Run, build, release, runs, set_precision, timing
 from .presets import Comparison
 from .records import commit, hardware, write_json
 
@@ -55,8 +55,7 @@ def timed(run: Run, models: int, device: torch.device, compile: bool) -> dict:
     if device.type == "cuda":
         torch.compiler.reset()  # it remembers only a few shapes
     training = build(run, [run.preset.rates[0]] * models, list(range(models)), device, compile)
-    total = len(training.schedule)
-    steps = max(1, min(STEPS, (total - training.warm_up) // (REPEATS + 1)))
+    steps = max(1, min(STEPS, (len(training.schedule) - training.warm_up) // (REPEATS + 1)))
     began = perf_counter()
     training.advance(training.warm_up + 1)  # it compiles and captures
     wait(device)
@@ -66,16 +65,10 @@ def timed(run: Run, models: int, device: torch.device, compile: bool) -> dict:
         training.advance(steps)
         wait(device)
         taken.append((perf_counter() - began) / steps)
-    how, notes = training.how, training.notes
+    training.seconds, training.timed_steps, training.setup_seconds = median(taken), 1, setup
+    found = timing(training)
     release(training)
-    return {
-        "seconds_a_step": number(median(taken)),
-        "seconds_a_model": number(median(taken) * total / models),
-        "setup_seconds": round(setup, 1),
-        "step": how,
-        "notes": notes,
-        "timed": {"commit": commit(), "hardware": hardware()},
-    }
+    return found | {"timed": {"commit": commit(), "hardware": hardware()}}
 
 
 def wait(device: torch.device) -> None:
