@@ -335,19 +335,21 @@ def test_a_record_grows_by_what_another_folder_holds(finished, tmp_path, monkeyp
     assert first["missing"] == ["standard_1_D16", "btt_D16"]
     assert collected(halves[1], grow=True)["commit"] == f"{first['commit']}; abc"
     grown, whole = collected(halves[1], grow=True), json.loads((finished / "record.json").read_text())
-    commits = [run.pop("commit") for run in grown["runs"].values()]
-    assert commits == [first["commit"]] * 2 + ["abc"] * 2  # of each run its own
-    assert {run.pop("commit") for run in whole["runs"].values()} == {first["commit"]}
+    origins = [(run.pop("commit"), run.pop("hardware")) for run in grown["runs"].values()]
+    here = first["commit"], first["hardware"]
+    assert origins == [here] * 2 + [("abc", "another machine")] * 2  # of each run its own
+    assert {(run.pop("commit"), run.pop("hardware")) for run in whole["runs"].values()} == {here}
     assert (grown["runs"], grown["missing"], grown["wall_seconds"]) == (whole["runs"], [], whole["wall_seconds"])
     assert list(grown["runs"]) == list(whole["runs"])
     assert grown["hardware"] == f"{first['hardware']}; another machine"
     assert list(collected(halves[1])["runs"]) == ["standard_1_D16", "btt_D16"]  # if it is not to grow, it does not
     older = json.loads((tmp_path / "record.json").read_text())
     for run in older["runs"].values():
-        del run["commit"]
-    (tmp_path / "record.json").write_text(json.dumps(older | {"commit": "abc; def"}))
+        del run["commit"], run["hardware"]
+    (tmp_path / "record.json").write_text(json.dumps(older | {"commit": "abc; def", "hardware": "one; two"}))
     grown = collected(halves[0], grow=True)
-    assert [run["commit"] for run in grown["runs"].values()] == [first["commit"]] * 2 + ["abc; def"] * 2
+    origins = [(run["commit"], run["hardware"]) for run in grown["runs"].values()]
+    assert origins == [here] * 2 + [("abc; def", "one; two")] * 2
     assert grown["commit"] == f"{first['commit']}; abc; def"
     monkeypatch.setattr(comparison.Run, "finished", lambda run: None)  # as if the folder were of that setting too
     with pytest.raises(ValueError, match=r"record\.json is of another setting, batch = 8 and not 9"):
@@ -441,7 +443,7 @@ def test_two_processes_train_as_one_with_the_same_batch(tmp_path, finished):
 
 def test_larger_dimensions_begin_slowly_and_what_is_recorded_stays_as_it_was():
     slow = {name: (preset.curriculum, preset.power) for name, preset in COMPARISONS.items() if preset.power != 1}
-    assert slow == {"icl-32": (0.4, 2.0), "icl-64": (0.4, 2.0)}
+    assert slow == dict.fromkeys(("icl-32", "icl-64", "icl-rates", "icl-rates-plain"), (0.4, 2.0))
     recorded = records.read_record("icl_16")["setting"]
     run = comparison.Run(COMPARISONS["icl-16"], "btt", 32, Path())
     run.check(recorded, Path("icl_16.json"))
@@ -449,6 +451,21 @@ def test_larger_dimensions_begin_slowly_and_what_is_recorded_stays_as_it_was():
         replace(run, preset=COMPARISONS["icl-32"]).check(
             records.read_record("icl_32_first")["setting"], Path("icl_32_first")
         )
+
+
+def test_without_mup_every_parameter_has_the_base_rate_at_every_width():
+    def rates(width, **changes):
+        run = comparison.Run(replace(MICRO, **changes), "btt", width, Path())
+        return comparison.build(run, [1e-3], [0], torch.device("cpu")).population.rates
+
+    assert torch.equal(rates(128, mup=False), torch.full_like(rates(128), 1e-3))
+    assert rates(128).min() < 5e-4
+    assert "mup" not in records.read_record("icl_16")["setting"]  # from before the choice, which is to change nothing
+    with_it, without = COMPARISONS["icl-rates"], COMPARISONS["icl-rates-plain"]
+    assert replace(without, mup=True) == with_it
+    run = comparison.Run(without, "btt", 64, Path())
+    with pytest.raises(ValueError, match="mup = True and not False"):
+        run.check(replace(run, preset=with_it).setting, Path("record.json"))
 
 
 def test_two_processes_may_write_their_record_at_the_same_time(tmp_path, monkeypatch):
@@ -473,6 +490,7 @@ def test_presets_are_in_one_place_and_the_command_knows_them():
         "icl-64",
         "icl-16-long",
         "icl-rates",
+        "icl-rates-plain",
         "icl-live",
         "icl-smoke",
         "icl-micro",

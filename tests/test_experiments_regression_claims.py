@@ -29,7 +29,8 @@ def run(method, width, last, spread=0.01, cost=None):
 def record(**errors):
     """d = 16: r = d at width 128."""
     runs = {f"{m}_D{D}": run(m, D, e) for m, es in errors.items() for D, e in zip(WIDTHS, es, strict=True)}
-    return {"setting": {"d": 16}, "baselines": {"ridge": 0.045}, "runs": runs}
+    made = {"commit": "0123456789", "hardware": "a processor, 4 torch threads, GPU A"}
+    return made | {"setting": {"d": 16}, "baselines": {"ridge": 0.045}, "runs": runs}
 
 
 AS_CLAIMED = {
@@ -135,6 +136,22 @@ def test_a_lead_is_how_many_times_the_error_eight_heads_have():
     assert found[0]["mlr"] is None
     assert found[1]["btt"] == pytest.approx(0.5 / 0.03)
     assert found[2]["standard_1"] == pytest.approx(0.05 / 0.09)
+
+
+def test_seconds_of_several_versions_or_machines_are_told_apart():
+    of = record(**AS_CLAIMED)
+    assert claims.clocks(of) == ["0123456 on GPU A"]
+    assert not any("compare:" in verdict.evidence for verdict in claims.verdicts(of))
+    of["runs"]["btt_D64"] |= {"commit": "abcdefabcdef"}
+    of["runs"]["mlr_D64"] |= {"commit": "abcdefabcdef", "hardware": "another, 2 cores, GPU B"}
+    of["runs"]["mlr_D32"] = {"method": "mlr", "width": 32, "status": "failed", "commit": "fedcba"}
+    assert claims.clocks(of) == ["0123456 on GPU A", "abcdefa on GPU A", "abcdefa on GPU B"]
+    macs, seconds = claims.verdicts(of)[-2:]
+    assert "compare:" not in macs.evidence
+    assert seconds.evidence.endswith("not all of these seconds compare: " + ", ".join(claims.clocks(of)))
+    for run in of["runs"].values():  # what was timed again is as the last clock says
+        run["timed"] = {"commit": "9999999999", "hardware": "x, GPU C"}
+    assert claims.clocks(of) == ["9999999 on GPU C"]
 
 
 def test_the_spread_of_the_seeds_is_told():

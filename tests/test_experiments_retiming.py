@@ -87,6 +87,24 @@ def test_a_run_that_breaks_off_has_lost_nothing(record, monkeypatch):
     assert [name for name, run in runs.items() if "timed" in run] == ["standard_1_D8", "btt_D8"]
 
 
+def test_what_another_process_has_timed_meanwhile_stays(record, monkeypatch):
+    timed = retiming.timed
+
+    def meanwhile(run, *rest):
+        content = json.loads(record.read_text())
+        content["runs"]["standard_1_D16"] |= {"seconds_a_step": 42.0, "timed": {"commit": "the other's"}}
+        record.write_text(json.dumps(content))
+        return timed(run, *rest)
+
+    monkeypatch.setattr(retiming, "timed", meanwhile)
+    runs = retimed(record, "--only", "btt")["runs"]
+    assert runs["standard_1_D16"]["timed"] == {"commit": "the other's"}
+    assert {name for name, run in runs.items() if set(run.get("timed", {})) == {"commit", "hardware"}} == {
+        "btt_D8",
+        "btt_D16",
+    }
+
+
 def test_what_cannot_be_timed_is_refused(record, tmp_path):
     for words, said in (
         (["--retime", str(tmp_path / "nowhere.json")], "FileNotFoundError: "),

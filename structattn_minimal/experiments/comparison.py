@@ -34,7 +34,7 @@ from .training import Population, Training, fit, warmup_cosine
 # how good its models are, and `METRIC` by which of its numbers, the lower the better; `CURVES` names the losses;
 # `identity`, `describe`, `baselines` and a `keepsake` of the first model go into the record.
 TASKS = {RegressionComparison: regression_task, TextComparison: text_task}
-OF_ALL_RUNS = ("hardware", "versions", "setting")  # a record names these once
+OF_ALL_RUNS = ("versions", "setting")  # a record names these once
 STAGES = {"sweep": "swept", "seeds": "by_seed"}  # and where the record keeps their models
 
 
@@ -116,7 +116,7 @@ def build(
     """The models of one population, each with its rate and seed, and their training."""
     preset, task, gpu, steps = run.preset, run.task, device.type == "cuda", steps or run.preset.steps
     models = [task.model(run.config, seed) for seed in seeds]
-    factors = rate_factors(models[0], preset.base_width)
+    factors = rate_factors(models[0], preset.base_width if preset.mup else None)
     population = Population(models, rates, factors, device=device, bf16=gpu and preset.precision == "bf16")
     schedule = [warmup_cosine(step, steps, preset.warmup) for step in range(steps)]
     draw = task.draw(preset, steps, device)
@@ -461,12 +461,12 @@ def collect(
 
 
 def recorded_runs(like: Run, path: Path) -> dict[str, dict]:
-    """The runs of a record, if it is there, each with what the record says of all; older ones name no commit."""
+    """The runs of a record, if it is there, each with what the record says of all; older ones name no machine."""
     if not path.exists():
         return {}
     record = json.loads(path.read_text(encoding="utf-8"))
     like.check(record["setting"], path)
-    of_all = {key: record[key] for key in ("commit", *OF_ALL_RUNS)}
+    of_all = {key: record[key] for key in ("commit", "hardware", *OF_ALL_RUNS)}
     return {name: of_all | run for name, run in record["runs"].items()}
 
 

@@ -10,10 +10,11 @@ from torch import nn
 from ..attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 
 
-def rate_factors(model: nn.Module, base_width: int) -> dict[str, float]:
+def rate_factors(model: nn.Module, base_width: int | None) -> dict[str, float]:
     """For each parameter by name, its learning rate over the base rate: base_width / fan_in for each hidden factor.
 
-    Embeddings, positions and norms of a `GPT` keep the base rate. At fan_in = base_width the two agree.
+    Embeddings, positions and norms of a `GPT` keep the base rate. At fan_in = base_width the two agree. Without a
+    base_width, every parameter keeps the base rate: no muP.
     Raises `ValueError` for a parameter that this rule does not know.
     """
     fan_ins = dict.fromkeys(("embed.weight", "position"))
@@ -23,7 +24,7 @@ def rate_factors(model: nn.Module, base_width: int) -> dict[str, float]:
     names = [name for name, _ in model.named_parameters()]
     if unknown := [name for name in names if name not in fan_ins]:
         raise ValueError(f"no fan_in is known for {unknown}")
-    return {name: base_width / fan_ins[name] if fan_ins[name] else 1.0 for name in names}
+    return {name: base_width / fan_ins[name] if base_width and fan_ins[name] else 1.0 for name in names}
 
 
 def module_fan_ins(module: nn.Module) -> dict[str, int | None]:

@@ -136,6 +136,7 @@ class Comparison:
         batch: sequences a step.
         warmup: the share of the steps until the rate is at its peak.
         rates: at width `base_width`; muP carries them to the others (`mup.rate_factors`).
+        mup: off, to see what becomes of that: one rate for all parameters at all widths.
         seeds: of the models that are reported. None: the sweep itself is what is wanted.
         precision: of matrix products on a GPU, "float32", "tf32" or "bf16"; a CPU takes float32.
 
@@ -149,6 +150,7 @@ class Comparison:
     layers: int = 6
     warmup: float = 0.05
     rates: tuple[float, ...]
+    mup: bool = True
     sweep_seed: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
     precision: str = "bf16"
@@ -229,6 +231,9 @@ class TextComparison(Comparison):
 
 ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
 SLOW = replace(ICL_16, steps=8000, curriculum=0.4, power=2.0)  # what is not begun on few dimensions is never learned
+RATES = replace(
+    SLOW, widths=(64, 128, 256), steps=4000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()
+)
 MICRO = RegressionComparison(
     d=2,
     widths=(8, 16),
@@ -249,10 +254,9 @@ COMPARISONS = {
     "icl-64": replace(SLOW, d=64, widths=(64, 128, 256, 512), rates=(2e-3, 4e-3, 8e-3), seeds=(0, 1, 2)),
     # does the lead at half the rank last? four times as long
     "icl-16-long": replace(ICL_16, widths=(64,), steps=24_000, methods=("standard", "btt", "mlr")),
-    # does the best rate stay where it is from width to width?
-    "icl-rates": replace(
-        ICL_16, widths=(32, 64, 128), steps=3000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()
-    ),
+    # does the best rate stay where it is from width to width? and without muP?
+    "icl-rates": RATES,
+    "icl-rates-plain": replace(RATES, mup=False),
     # a comparison to watch on a processor
     "icl-live": RegressionComparison(
         d=3, widths=(16,), steps=1500, batch=64, methods=("standard", "btt"), layers=3, rates=(3e-3,), seeds=(0,)

@@ -44,18 +44,18 @@ def low_from(record: dict, method: str, low: float) -> int | None:
 
 def verdicts(record: dict) -> list[Verdict]:
     """Of the four claims, in the order in which the chapter states them; of the last, one for each currency."""
-    bounds = LOW, record["baselines"]["ridge"]
+    bounds = (LOW, f"an error of {LOW}"), (record["baselines"]["ridge"], "the error of ridge regression")
     return [
-        *(bottleneck(record, low) for low in bounds),
+        *(bottleneck(record, *bound) for bound in bounds),
         one_head(record),
-        *(narrower(record, low) for low in bounds),
+        *(narrower(record, *bound) for bound in bounds),
         *(cheaper(record, key) for key in CURRENCIES),
     ]
 
 
-def bottleneck(record: dict, low: float) -> Verdict:
+def bottleneck(record: dict, low: float, named: str = "a low error") -> Verdict:
     """Eight low-rank heads fail unless r is close to d: the error is high at each r < d, and low from r >= d on."""
-    claim, d = f"Eight standard heads need rank d for an error of {low:.2g}", record["setting"]["d"]
+    claim, d = f"Eight standard heads need rank d for {named}", record["setting"]["d"]
     runs = runs_of(record, "standard")
     below = [run for run in runs.values() if run["head_dimension"] < d]
     above = [run for run in runs.values() if run["head_dimension"] >= d]
@@ -76,9 +76,9 @@ def one_head(record: dict) -> Verdict:
     return tally(claim, [(one[width], eight[width]) for width in sorted(widths)])
 
 
-def narrower(record: dict, low: float) -> Verdict:
+def narrower(record: dict, low: float, named: str = "a low error") -> Verdict:
     """BTT and MLR have a low error at a smaller width than either kind of standard attention."""
-    claim = f"BTT and MLR need less width than standard attention for an error of {low:.2g}"
+    claim = f"BTT and MLR need less width than standard attention for {named}"
     found = {method: low_from(record, method, low) for method in ("standard", "standard_1", *STRUCTURED)}
     said = "reached from width: " + "; ".join(f"{SCORERS[m].label}: {width or 'none'}" for m, width in found.items())
     structured = [found[method] for method in STRUCTURED]
@@ -94,8 +94,20 @@ def cheaper(record: dict, currency: str) -> Verdict:
     offers = bought(record, currency)
     if not offers:
         return Verdict(claim, None, "no budget buys both")
-    verdict, since = tally(claim, [pair for _, *pair in offers]), wins_from(record, currency)
-    return verdict if verdict.holds else replace(verdict, evidence=f"{verdict.evidence}; {onwards(since)}")
+    verdict = tally(claim, [pair for _, *pair in offers])
+    said = [verdict.evidence]
+    if not verdict.holds:
+        said.append(onwards(wins_from(record, currency)))
+    if currency == "seconds_a_model" and len(clocks(record)) > 1:
+        said.append(f"not all of these seconds compare: {', '.join(clocks(record))}")
+    return replace(verdict, evidence="; ".join(said))
+
+
+def clocks(record: dict) -> list[str]:
+    """With which code and on what the seconds were taken, each pair once: those of more than one do not compare."""
+    runs = [run for run in record["runs"].values() if "seconds_a_model" in run]
+    taken = [{"commit": record["commit"], "hardware": record["hardware"]} | run | run.get("timed", {}) for run in runs]
+    return list(dict.fromkeys(f"{one['commit'][:7]} on {one['hardware'].rsplit(', ', 1)[-1]}" for one in taken))
 
 
 def onwards(budget: float | None) -> str:

@@ -11,6 +11,7 @@ from statistics import median
 from time import perf_counter
 
 import torch
+from filelock import FileLock
 
 from .comparison import Run, build, release, runs, set_precision, timing
 from .presets import Comparison
@@ -30,8 +31,8 @@ def retime(
 ) -> None:
     """Replace the seconds of each finished run in `record`, one after the other, and note with which code and where.
 
-    only: of the runs, those whose name contains it. Raises `ValueError` if the record is of another setting or holds no
-    such run; `FileNotFoundError` if there is none.
+    only: of the runs, those whose name contains it; so several processes may share a record out, one a GPU. Raises
+    `ValueError` if the record is of another setting or holds no such run; `FileNotFoundError` if there is none.
     """
     path = Path(record)
     content, every = json.loads(path.read_text(encoding="utf-8")), runs(preset, path.parent)
@@ -42,11 +43,13 @@ def retime(
     if not wanted:
         raise ValueError(f"{path} must hold a finished run whose name contains {only!r}, got none")
     for run in wanted:
-        recorded = content["runs"][run.name]
-        before = recorded["seconds_a_step"]
-        recorded |= timed(run, recorded["models_at_once"], device, compile)
-        write_json(path, content)
-        say(f"{run.name}: {recorded['seconds_a_step']} s a step, {before} before")
+        before = content["runs"][run.name]
+        after = timed(run, before["models_at_once"], device, compile)
+        with FileLock(f"{path}.lock"):  # another process may have written, since we read
+            latest = json.loads(path.read_text(encoding="utf-8"))
+            latest["runs"][run.name] |= after
+            write_json(path, latest)
+        say(f"{run.name}: {after['seconds_a_step']} s a step, {before['seconds_a_step']} before")
 
 
 def timed(run: Run, models: int, device: torch.device, compile: bool) -> dict:
