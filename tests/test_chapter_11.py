@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from chapter_cells import run_cells
 from scipy.stats import spearmanr
 
-from exercises.registry import CELL
 from structattn_minimal.experiments import records, regression_task
 from structattn_minimal.experiments import regression_claims as claims
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
-from structattn_minimal.viz import figures, tables
 
 SOURCE = (Path(__file__).parents[1] / "chapters/11_end_to_end.md").read_text(encoding="utf-8")
 # cells that need no record, and those that look into models
@@ -50,13 +49,8 @@ def read(monkeypatch, capsys):
             claims, "recorded", lambda names=claims.DIMENSIONS: {n: there[n] for n in names if n in there}
         )
         monkeypatch.setattr(records, "read_record", {"icl_32_first": first}.__getitem__)
-        monkeypatch.setattr(tables, "display", print)
-        monkeypatch.setattr(figures, "show", lambda fig, alt: print(f"figure of {len(fig.data)} lines"))
         names = {"torch": torch, "regression_task": regression_task}
-        for cell in CELL.findall(SOURCE):
-            if not any(word in cell for word in (*OTHERS, *INSIDE)):
-                exec(re.sub(r"^:tags:.*", "", cell), names)
-        return capsys.readouterr().out
+        return run_cells(monkeypatch, capsys, SOURCE, without=(*OTHERS, *INSIDE), **names)
 
     return cells
 
@@ -199,13 +193,13 @@ def test_which_budgets_structure_wins(both, d):
     lost = [budget for budget, a, b in offers if a["last"] >= b["last"]]
     assert max(lost) == of(record, "standard_D128")["training_macs_a_model"]
     assert any(budget < max(lost) for budget, a, b in offers if a["last"] < b["last"])  # the winner alternates
-    since = claims.wins_from(record, "training_macs_a_model")
+    since = claims.wins_from(offers)
     assert since == of(record, "mlr_D128")["training_macs_a_model"]
     assert 96 not in record["setting"]["widths"]
     comparable = record
     if d == 32:  # those of one clock
         comparable = record | {"runs": {name: run for name, run in record["runs"].items() if name not in later(record)}}
-    seconds = claims.wins_from(comparable, "seconds_a_model")
+    seconds = claims.wins_from(claims.bought(comparable, "seconds_a_model"))
     assert seconds == of(record, {16: "mlr_D128", 32: "btt_D128"}[d])["seconds_a_model"]
     if d == 16:  # a few per cent decide
         assert 1 < seconds / of(record, "standard_D256")["seconds_a_model"] < 1.1

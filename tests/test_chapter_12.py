@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from chapter_cells import run_cells
 from test_experiments_text_claims import model, run
 from test_experiments_text_claims import records as bare
 
-from exercises.registry import CELL
 from structattn_minimal.experiments import rank_surrogate, records, text_claims
 from structattn_minimal.experiments.presets import COMPARED, READERS, ROTARY
-from structattn_minimal.viz import figures, tables
 
 SOURCE = (Path(__file__).parents[1] / "chapters/12_language_models.md").read_text(encoding="utf-8")
 OTHERS = ("FairBudget", "macs(method", "docs = load", "LiveCurve", "measured = ", "import continuation")
@@ -70,13 +69,7 @@ def read(monkeypatch, capsys):
 
         monkeypatch.setattr(text_claims, "read_record", read_record)
         monkeypatch.setattr(records, "read_record", read_record)
-        monkeypatch.setattr(tables, "display", print)
-        monkeypatch.setattr(figures, "show", lambda fig, alt: print(f"figure of {len(fig.data)} lines"))
-        names = {}
-        for cell in CELL.findall(SOURCE):
-            if not any(word in cell for word in OTHERS):
-                exec(re.sub(r"^:tags:.*", "", cell), names)
-        return capsys.readouterr().out
+        return run_cells(monkeypatch, capsys, SOURCE, without=OTHERS)
 
     return cells
 

@@ -116,7 +116,7 @@ def test_what_each_budget_buys():
 )
 def test_from_which_budget_on_structure_wins(changed, units):
     of = record(**MIXED | changed)
-    since = claims.wins_from(of, "training_macs_a_model")
+    since = claims.wins_from(claims.bought(of, "training_macs_a_model"))
     assert since == (None if units is None else units * 32**2)
     told = str(claims.verdicts(of)[5])
     if units is not None:

@@ -97,7 +97,7 @@ def cheaper(record: dict, currency: str) -> Verdict:
     verdict = tally(claim, [pair for _, *pair in offers])
     said = [verdict.evidence]
     if not verdict.holds:
-        said.append(onwards(wins_from(record, currency)))
+        said.append(onwards(wins_from(offers)))
     if currency == "seconds_a_model" and len(clocks(record)) > 1:
         said.append(f"not all of these seconds compare: {', '.join(clocks(record))}")
     return replace(verdict, evidence="; ".join(said))
@@ -131,10 +131,11 @@ def bought(record: dict, currency: str) -> list[tuple[float, dict, dict]]:
     return offers
 
 
-def wins_from(record: dict, currency: str) -> float | None:
-    """The least budget from which on structure wins at each larger one too; None if it does not at the largest."""
+def wins_from(offers: list[tuple[float, dict, dict]]) -> float | None:
+    """Of what is `bought`, the least budget from which on structure wins at each larger one too; None if it does not at
+    the largest."""
     since = None
-    for budget, structured, standard in reversed(bought(record, currency)):
+    for budget, structured, standard in reversed(offers):
         if structured["last"] >= standard["last"]:
             break
         since = budget
