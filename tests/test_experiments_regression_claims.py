@@ -149,6 +149,8 @@ def test_seconds_of_several_versions_or_machines_are_told_apart():
     macs, seconds = claims.verdicts(of)[-2:]
     assert "compare:" not in macs.evidence
     assert seconds.evidence.endswith("not all of these seconds compare: " + ", ".join(claims.clocks(of)))
+    of["runs"]["btt_D64"] |= {"commit": "abcdefabcdef; 9876543210"}  # nobody knows which
+    assert claims.clock(of, of["runs"]["btt_D64"]) == "abcdefa or 9876543 on GPU A"
     for run in of["runs"].values():  # what was timed again is as the last clock says
         run["timed"] = {"commit": "9999999999", "hardware": "x, GPU C"}
     assert claims.clocks(of) == ["9999999 on GPU C"]
@@ -221,8 +223,9 @@ def trained_as(seed, last, *errors):
 
 def test_the_turning_points_of_a_curve():
     curve = {"steps": [10, 20, 30, 40, 50], "last": [0.9, 0.2, 0.6, 0.7, 0.1]}
-    assert claims.turning_points({"curve": curve, "last": 0.12}, grown=30) == (0.2, 0.7, 0.12)
-    assert claims.turning_points({"curve": curve, "last": 0.12}, grown=10) == (0.9, 0.7, 0.12)  # not the lowest of all
+    assert claims.turning_points({"curve": curve}, grown=30) == ((0.2, 20), (0.7, 40))
+    assert claims.turning_points({"curve": curve}, grown=10) == ((0.9, 10), (0.9, 10))  # not the lowest of all
+    assert claims.turning_points({"curve": curve}, grown=40)[1] == (0.7, 40)  # nor the highest, while few are in use
 
 
 @pytest.fixture
@@ -244,6 +247,29 @@ def test_who_learned_nothing_ends_within_two_percent_of_answering_zero(mixed):
     assert found == [("btt", one) for one in nothing] + [("mlr", True)]
     ends = {1.0: False, 1.008: False, 1.011: True, 1.049: True, 1.06: False}
     assert {last: claims.learned_nothing({"last": last}, 1.03) for last in ends} == ends
+
+
+def test_without_idle_seeds_the_others_count():
+    def seeds(*ends):
+        return [{"seed": i, "last": last} for i, last in enumerate(ends)]
+
+    def run(*ends):
+        return {"by_seed": seeds(*ends), "last": 7.0, "lowest": 7.0, "highest": 7.0}
+
+    runs = {
+        "some": run(0.2, 1.03, 0.4, None),
+        "all": run(1.03, 1.02),
+        "none": run(0.2, 0.4),
+        "failed": {"status": "failed"},
+    }
+    found = claims.without_idle({"runs": runs, "setting": {"d": 2}}, 1.03)
+    assert found["setting"] == {"d": 2}
+    assert {name: found["runs"][name] for name in ("all", "none", "failed")} == {
+        name: runs[name] for name in ("all", "none", "failed")
+    }
+    some = found["runs"]["some"]
+    assert [model["seed"] for model in some["by_seed"]] == [0, 2, 3]
+    assert (some["last"], some["lowest"], some["highest"]) == (pytest.approx(0.3), 0.2, 0.4)
 
 
 def test_a_relative_curve_is_free_of_what_all_of_a_seed_share(mixed):

@@ -104,10 +104,17 @@ def cheaper(record: dict, currency: str) -> Verdict:
 
 
 def clocks(record: dict) -> list[str]:
-    """With which code and on what the seconds were taken, each pair once: those of more than one do not compare."""
-    runs = [run for run in record["runs"].values() if "seconds_a_model" in run]
-    taken = [{"commit": record["commit"], "hardware": record["hardware"]} | run | run.get("timed", {}) for run in runs]
-    return list(dict.fromkeys(f"{one['commit'][:7]} on {one['hardware'].rsplit(', ', 1)[-1]}" for one in taken))
+    """With which code and on what the seconds were taken, each pair once: those of more than one do not compare.
+
+    Of some runs an old record knows several commits, and not which of them it was.
+    """
+    return list(dict.fromkeys(clock(record, run) for run in record["runs"].values() if "seconds_a_model" in run))
+
+
+def clock(record: dict, run: dict) -> str:
+    said = {"commit": record["commit"], "hardware": record["hardware"]} | run | run.get("timed", {})
+    commits = " or ".join(commit[:7] for commit in said["commit"].split("; "))
+    return f"{commits} on {said['hardware'].rsplit(', ', 1)[-1]}"
 
 
 def onwards(budget: float | None) -> str:
@@ -189,13 +196,12 @@ def below_from(curve: dict, bound: float = 0.5) -> int | None:
     return found
 
 
-def turning_points(model: dict, grown: float) -> tuple[float, float, float]:
-    """Of a model's error while training: the lowest up to step `grown`, when all dimensions are in use, and the highest
-    after it. And its error at the end, on fresh prompts.
+def turning_points(model: dict, grown: float) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Of a model's error while training, each with its step: the lowest up to step `grown`, when all dimensions are in
+    use, and the highest from half of that on.
     """
     points = list(zip(model["curve"]["last"], model["curve"]["steps"], strict=True))
-    lowest, at = min(point for point in points if point[1] <= grown)
-    return lowest, max(error for error, step in points if step > at), model["last"]
+    return min(point for point in points if point[1] <= grown), max(point for point in points if point[1] >= grown / 2)
 
 
 def models_of(record: dict) -> list[tuple[dict, dict]]:
@@ -211,6 +217,19 @@ def models_of(record: dict) -> list[tuple[dict, dict]]:
 def learned_nothing(model: dict, zero: float) -> bool:
     """Whether it ends where it began: at `zero`, the error of answering zero. One that diverged ends nowhere."""
     return model["last"] is not None and abs(model["last"] / zero - 1) <= NOTHING
+
+
+def without_idle(record: dict, zero: float) -> dict:
+    """The record as if its reported seeds that learned nothing were not there; a run of no other seed stays."""
+    runs = {}
+    for name, run in record["runs"].items():
+        kept = [model for model in run.get("by_seed", []) if not learned_nothing(model, zero)]
+        ends = [model["last"] for model in kept if model["last"] is not None]
+        without = (
+            {"by_seed": kept, "last": sum(ends) / len(ends), "lowest": min(ends), "highest": max(ends)} if ends else {}
+        )
+        runs[name] = run | (without if len(kept) < len(run.get("by_seed", [])) else {})
+    return record | {"runs": runs}
 
 
 def relative_curve(record: dict, model: dict, zero: float) -> dict[str, list]:
