@@ -267,6 +267,19 @@ def test_training_lowers_the_loss_and_its_record_says_so(tmp_path, monkeypatch, 
     assert "100/100" in capsys.readouterr().out
 
 
+def test_a_training_uses_one_core_and_gives_the_others_back(monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+    monkeypatch.setattr(regression, "warmup_cosine", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+    try:
+        with pytest.raises(ZeroDivisionError):  # even where it breaks off
+            regression.train(regression.build(TINY), TINY)
+        assert (set(seen), torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_training_that_diverges_says_so():
     preset = replace(TINY, methods={"btt": replace(TINY.methods["btt"], rate=float("nan"))}, steps=3)
     with pytest.raises(FloatingPointError, match="btt"):

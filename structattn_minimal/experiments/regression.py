@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from ..transformer import GPT, GPTConfig
 from . import counter
 from .mup import rate_factors
+from .threads import one_thread
 from .training import Population, Training, warmup_cosine
 
 
@@ -209,13 +210,13 @@ def squared_errors(
     return torch.stack([errors.mean(dim=(1, 2)), errors[..., -1].mean(dim=1)])
 
 
+@one_thread()
 def train(populations: dict[str, Population], preset: Preset, report=None) -> dict[str, Float[Tensor, "steps models"]]:
     """Train all methods on the same prompts, fresh at each step. Returns the loss of each model at each step.
 
     report(step, losses): called after each step with the mean loss of each method.
     Raises `FloatingPointError` if a loss is not finite.
     """
-    torch.set_num_threads(1)  # operations this small lose by being split over cores, up to twentyfold
     models = max(map(len, populations.values()))
     rates = [warmup_cosine(step, preset.steps) for step in range(preset.steps)]
 

@@ -22,6 +22,7 @@ from .batches import batches, windows
 from .corpora import load
 from .mup import rate_factors
 from .records import recorded
+from .threads import one_thread
 from .training import Population, Training, warmup_cosine
 
 
@@ -96,6 +97,7 @@ def initial(config: GPTConfig, seed: int) -> GPT:
         return GPT(config)
 
 
+@one_thread()
 def train(
     model: GPT, preset: Preset, rate: float, *, report: Callable[[int, float], None] | None = None
 ) -> tuple[GPT, list[float]]:
@@ -103,7 +105,6 @@ def train(
 
     Raises `FloatingPointError` if a loss is not finite.
     """
-    torch.set_num_threads(1)  # operations this small lose by being split over cores
     tokens = load(preset.corpus).train
     generator = torch.Generator().manual_seed(preset.seeds[0])
     stream = batches(tokens, batch=preset.batch, context=preset.context, generator=generator)
