@@ -86,7 +86,13 @@ def test_rates_by_dimension_and_scorer(records):
     assert [len(visible(fig, button)) for button in menu.buttons] == [2, 2, 2, 1, 3, 3, 3, 2]
     assert list(fig.data[0].y) == [16, 32, None]  # a gap where it diverged
     assert [trace.name for trace in visible(fig, menu.buttons[4])] == ["D = 64", "D = 128", "D = 256"]
-    assert fig.layout.xaxis.title.text == "learning rate at width 64, peak"  # muP's base, whatever the widths
+    assert fig.layout.xaxis.title.text == "peak learning rate; under muP, that at width 64"  # whatever the widths
+    plain = record(16, (32, 64))
+    plain["setting"]["mup"] = False
+    buttons = figures.rate_transfer({"rates": records[16], "rates_plain": plain}).layout.updatemenus[0].buttons
+    assert [button.label for button in buttons] == [
+        f"d = 16{how}, {label}" for how in ("", ", without muP") for label in labels
+    ]
     five = figures.rate_transfer({16: record(16, (32, 64, 128, 256, 512))})
     assert [len(visible(five, button)) for button in five.layout.updatemenus[0].buttons] == [5, 5, 5, 4]
     assert len({trace.line.color for trace in five.data[:5]}) == 5

@@ -92,15 +92,20 @@ def rate_transfer(records: dict) -> go.Figure:
                 x = [model["rate"] for model in run["swept"]]
                 y = [model["last"] for model in run["swept"]]  # None where it diverged
                 fig.add_scatter(x=x, y=y, name=f"D = {run['width']}", mode="lines+markers", line={"color": colour})
-                owners.append(f"d = {record['setting']['d']}, {SCORERS[method].label}")
+                owners.append(f"{swept_as(record)}, {SCORERS[method].label}")
     rates = sorted({rate for record in records.values() for rate in record["setting"]["rates"]})
     fig.update_xaxes(
         type="log",
-        title=f"learning rate at width {RegressionComparison.base_width}, peak",
+        title=f"peak learning rate; under muP, that at width {RegressionComparison.base_width}",
         tickvals=rates,
         ticktext=[f"{rate:g}" for rate in rates],
     )
     return finished(fig, owners, menu("dimension and scorer", owners))
+
+
+def swept_as(record: dict) -> str:
+    """What sets a sweep apart from others: its dimension, and whether rates are scaled (`mup`)."""
+    return f"d = {record['setting']['d']}{'' if record['setting'].get('mup', True) else ', without muP'}"
 
 
 def swept_runs(record: dict, method: str) -> list[dict]:
