@@ -86,6 +86,7 @@ def test_ranges_and_short_names_are_not_broken():
 
 def test_words_that_begin_with_a_number_are_no_number():
     assert Table(("a", "b", "c"), [("x", "2 words", "1 to 2")]).to_the_right == [False, False, True]
+    assert Table(("a", "b", "c"), [("x", "-", "-"), ("y", "0.5", "-")]).to_the_right == [False, True, False]
 
 
 def test_cells_are_written_as_they_print_and_none_is_empty(capsys):

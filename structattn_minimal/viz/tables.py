@@ -52,9 +52,11 @@ class Table:
 
     @property
     def to_the_right(self) -> list[bool]:
-        """Of each column, whether its first text is a number."""
+        """Of each column, whether its first text is a number; "-" is none."""
         columns = zip(*(row for row in self.rows if len(row) == len(self.head)), strict=True)
-        first = [next(filter(None, column), "") for column in columns] or [""] * len(self.head)
+        first = [next((text for text in column if text not in ("", "-")), "") for column in columns] or [""] * len(
+            self.head
+        )
         return [False, *(NUMBER.match(text) is not None for text in first[1:])]
 
     def __repr__(self) -> str:
