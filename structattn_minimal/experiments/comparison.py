@@ -266,7 +266,7 @@ def best_rate(metric: str, swept: list[dict], preset: Comparison) -> float | Non
 
 def outcome(run: Run, swept: list[dict], seeds: list[dict]) -> dict:
     metric, rates = run.task.METRIC, run.preset.rates
-    rate, found = best_rate(metric, swept, run.preset), [model[metric] for model in seeds if model[metric] is not None]
+    rate = best_rate(metric, swept, run.preset)
     return {
         "status": "finished",
         "best_rate": rate,
@@ -274,10 +274,14 @@ def outcome(run: Run, swept: list[dict], seeds: list[dict]) -> dict:
         "swept": swept,
         "by_seed": seeds,
         "diverged": sum(model["diverged_at"] is not None for model in swept + seeds),
-        metric: number(sum(found) / len(found)) if found else None,
-        "lowest": min(found, default=None),
-        "highest": max(found, default=None),
-    }
+    } | over_seeds(metric, seeds)
+
+
+def over_seeds(metric: str, seeds: list[dict]) -> dict:
+    """Mean, lowest and highest of the models that did not diverge; None if all did."""
+    found = [model[metric] for model in seeds if model[metric] is not None]
+    mean = number(sum(found) / len(found)) if found else None
+    return {metric: mean, "lowest": min(found, default=None), "highest": max(found, default=None)}
 
 
 def describe(run: Run, device: torch.device) -> dict:

@@ -11,6 +11,7 @@ from statistics import median
 
 from ..transformer import GPT
 from . import text
+from .comparison import over_seeds
 from .presets import SCORERS
 from .records import read_record
 from .verdicts import Verdict, apart, existing, finished_runs
@@ -104,14 +105,12 @@ def cheaper(record: dict, currency: str) -> Verdict:
 
 
 def clocks(record: dict) -> list[str]:
-    """With which code and on what the seconds were taken, each pair once: those of more than one do not compare.
-
-    Of some runs an old record knows several commits, and not which of them it was.
-    """
+    """With which code and on what the seconds were taken, each pair once: those of more than one do not compare."""
     return list(dict.fromkeys(clock(record, run) for run in record["runs"].values() if "seconds_a_model" in run))
 
 
 def clock(record: dict, run: dict) -> str:
+    """That of one run. An old record may know several commits, and not which of them it was."""
     said = {"commit": record["commit"], "hardware": record["hardware"]} | run | run.get("timed", {})
     commits = " or ".join(commit[:7] for commit in said["commit"].split("; "))
     return f"{commits} on {said['hardware'].rsplit(', ', 1)[-1]}"
@@ -223,12 +222,11 @@ def without_idle(record: dict, zero: float) -> dict:
     """The record as if its reported seeds that learned nothing were not there; a run of no other seed stays."""
     runs = {}
     for name, run in record["runs"].items():
-        kept = [model for model in run.get("by_seed", []) if not learned_nothing(model, zero)]
-        ends = [model["last"] for model in kept if model["last"] is not None]
-        without = (
-            {"by_seed": kept, "last": sum(ends) / len(ends), "lowest": min(ends), "highest": max(ends)} if ends else {}
-        )
-        runs[name] = run | (without if len(kept) < len(run.get("by_seed", [])) else {})
+        seeds = run.get("by_seed", [])
+        kept = [model for model in seeds if not learned_nothing(model, zero)]
+        others = over_seeds("last", kept)
+        dropped = len(kept) < len(seeds) and others["last"] is not None
+        runs[name] = run | {"by_seed": kept} | others if dropped else run
     return record | {"runs": runs}
 
 

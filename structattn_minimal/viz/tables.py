@@ -32,6 +32,10 @@ def name_width(name: str) -> str:
     return "; white-space: nowrap" if len(name) <= SHORT_NAME else "; min-width: 7em"
 
 
+def told(text: str) -> bool:
+    return text not in ("", "-")
+
+
 @dataclass(frozen=True)
 class Table:
     """head: the names of the columns.  rows: the row's name and then a text for each other column; a row of one text
@@ -54,9 +58,7 @@ class Table:
     def to_the_right(self) -> list[bool]:
         """Of each column, whether its first text is a number; "-" is none."""
         columns = zip(*(row for row in self.rows if len(row) == len(self.head)), strict=True)
-        first = [next((text for text in column if text not in ("", "-")), "") for column in columns] or [""] * len(
-            self.head
-        )
+        first = [next(filter(told, column), "") for column in columns] or [""] * len(self.head)
         return [False, *(NUMBER.match(text) is not None for text in first[1:])]
 
     def __repr__(self) -> str:
