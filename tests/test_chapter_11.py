@@ -10,7 +10,7 @@ import torch
 from chapter_cells import run_cells
 from scipy.stats import spearmanr
 
-from structattn_minimal.experiments import records, regression, regression_task
+from structattn_minimal.experiments import records, regression_task
 from structattn_minimal.experiments import regression_claims as claims
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
 
@@ -284,8 +284,7 @@ def courses(every):
         grown = setting["curriculum"] * setting["steps"]
 
         def in_use(step, setting=setting):
-            steps, curriculum, power = setting["steps"], setting["curriculum"], setting.get("power", 1.0)
-            return regression.active_dimensions(step, steps, setting["d"], curriculum, power)
+            return claims.in_use(setting, step)
 
         for run in record["runs"].values():
             for model in run["by_seed"]:

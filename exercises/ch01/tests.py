@@ -177,6 +177,7 @@ def well_conditioned(case: Case, size: int) -> Tensor:
 def recover(answer, case: Case) -> None:
     width = case.integer(2, 5)
     m = case.normal(width, width)
+    m[0, 1] = m[1, 0] + case.choice(-1, 1)  # never nearly symmetric: M^T, or the mean of both, is always a mistake
     asked = 0
 
     def score(x, y) -> Tensor:

@@ -14,6 +14,7 @@ from . import text
 from .comparison import over_seeds
 from .presets import SCORERS
 from .records import read_record
+from .regression import active_dimensions
 from .verdicts import Verdict, apart, existing, finished_runs
 
 DIMENSIONS = (16, 32, 64)
@@ -201,6 +202,12 @@ def turning_points(model: dict, grown: float) -> tuple[tuple[float, int], tuple[
     """
     points = list(zip(model["curve"]["last"], model["curve"]["steps"], strict=True))
     return min(point for point in points if point[1] <= grown), max(point for point in points if point[1] >= grown / 2)
+
+
+def in_use(setting: dict, step: int) -> int:
+    """How many dimensions the curriculum of a record's setting has in use at a step."""
+    share, power = setting["curriculum"], setting.get("power", 1.0)  # the oldest records have no power
+    return active_dimensions(step, setting["steps"], setting["d"], share, power)
 
 
 def models_of(record: dict) -> list[tuple[dict, dict]]:

@@ -5,8 +5,8 @@ from math import log10
 import plotly.graph_objects as go
 
 from ..experiments.presets import SCORERS, RegressionComparison
-from ..experiments.regression import active_dimensions, gradient_step_error
-from ..experiments.regression_claims import CURRENCIES, learned_nothing, models_of, relative_curve, runs_of
+from ..experiments.regression import gradient_step_error
+from ..experiments.regression_claims import CURRENCIES, in_use, learned_nothing, models_of, relative_curve, runs_of
 from . import comparison_figures
 from .comparison_figures import axis_menu, menu
 from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE
@@ -173,8 +173,7 @@ def beginnings(record: dict, zero: float) -> go.Figure:
         line={"color": GREY, "width": 1, "dash": "dot"},
     )
     ticks = [*(grown >> i for i in range(4, -1, -1)), steps]  # a sixteenth, an eighth, ... of the curriculum
-    active = [active_dimensions(t, steps, d, setting["curriculum"], setting.get("power", 1.0)) for t in ticks]
-    texts = [f"{t}<br>{a}" for t, a in zip(ticks, active, strict=True)]
+    texts = [f"{t}<br>{in_use(setting, t)}" for t in ticks]
     fig.update_xaxes(type="log", title="training step, and dimensions in use", tickvals=ticks, ticktext=texts)
     fig.update_xaxes(range=[log10(0.75 * ticks[0]), log10(1.1 * steps)])
     error = {"type": "log", "title": "error, answering zero = 1", "tickvals": [1, 0.5, 0.2, 0.1, 0.05]}
