@@ -1,5 +1,6 @@
 """One random case of an exercise: draw its values, compare the answer, name the mistake."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -26,7 +27,8 @@ class Case:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.dtype = torch.float32 if self.integer(0, 1) else torch.float64
-        self.largest = 0  # elements of the largest tensor on the way to the last answer
+        self.last = object()  # the last answer; at first there is none
+        self.largest = 0  # elements of the largest tensor on the way to it
 
     # draws
 
@@ -63,17 +65,22 @@ class Case:
 
     def tensor(self, got, shape: tuple[int, ...], what: str = "answer", finite: bool = True) -> Tensor:
         """`got` as a float64 tensor, once it is known to be a finite floating-point tensor of that shape."""
+        what = self.whole(got, what)
         if not isinstance(got, Tensor):
-            raise Mistake(f"the {what} should be a tensor, and is {name_of(got)}", forgot_return(got))
+            raise Mistake(f"the {what} should be a tensor, and is {name_of(got)}", no_tensor(got, shape))
         if tuple(got.shape) != tuple(shape):
             hint = "the last two axes are exchanged" if turned(got.shape, shape) else None
             raise Mistake(f"the {what} should have shape {tuple(shape)}, and has {tuple(got.shape)}", hint)
         if got.dtype not in ROUNDING:
             raise Mistake(f"the {what} should hold float32 or float64 numbers, and holds {short(got.dtype)}")
         if finite and not got.isfinite().all():
-            which = "nan" if got.isnan().any() else "inf"
-            raise Mistake(f"the {what} holds {which} at {where(~got.isfinite())}", overflow_or_division(got))
+            first = float(got[~got.isfinite()][0])
+            raise Mistake(f"the {what} holds {first} at {where(~got.isfinite())}", why_no_number(first))
         return got.double()
+
+    def whole(self, got, what: str) -> str:
+        """What `got` is called as a whole: `what` may name its entries, or one part of an answer of several."""
+        return "answer" if got is self.last else what
 
     def number(self, got, what: str = "answer") -> float:
         """`got` as a float, from a number or a tensor with one element."""
@@ -100,25 +107,28 @@ class Case:
         what: str = "answer",
         loose: float = 1.0,
         otherwise: str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Raise a `Mistake` unless `got` is `want`.
 
-        `near` names wrong answers by what they compute, `otherwise` is the likely mistake if none is recognised.
+        `near` names wrong answers by what they compute, `otherwise` is the likely mistake if none is recognised, and
+        `dtype` is the answer's where `got` was computed from it.
         """
-        dtype = got.dtype if isinstance(got, Tensor) else self.dtype
+        dtype = dtype or (got.dtype if isinstance(got, Tensor) else self.dtype)
         want = want.double()
         near = {likely: value() if callable(value) else value for likely, value in (near or {}).items()}
         near = {likely: value.double() for likely, value in near.items()}
         if isinstance(got, Tensor) and got.is_floating_point():
+            done = got.shape == want.shape and self.close(got, want, dtype, loose)  # however near a mistake may come
             gaps = {}  # a recognised mistake says more than a wrong shape or a nan does
             for likely, value in near.items():
                 right = want.shape == value.shape and self.close(value, want, dtype, loose)  # in this case, by chance
-                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose) and not right:
+                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose) and not (right or done):
                     gaps[likely] = largest((got.double() - value)[value.isfinite()])
             if gaps:  # two may come near each other by chance: the nearest was made, the first of those that are equal
                 tie = min(gaps.values()) + 0.05 * self.tolerance(want, dtype, loose)
                 likely = next(likely for likely, gap in gaps.items() if gap <= tie)
-                raise Mistake(self.difference(got.double(), want, what), likely)
+                raise Mistake(self.difference(got, want, what), likely)
         number = self.tensor(got, want.shape, what)
         if not self.close(number, want, dtype, loose):
             likely = self.general(number, want, dtype, loose) or otherwise
@@ -155,7 +165,7 @@ class Case:
     def difference(self, got: Tensor, want: Tensor, what: str) -> str:
         """Where and by how much two tensors differ most."""
         if got.shape != want.shape:
-            return f"the {what} should have shape {tuple(want.shape)}, and has {tuple(got.shape)}"
+            return f"the {self.whole(got, what)} should have shape {tuple(want.shape)}, and has {tuple(got.shape)}"
         gap = (got - want).abs().nan_to_num(torch.inf)
         at = tuple(torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
         place = f" at [{', '.join(str(int(i)) for i in at)}]" if at else ""
@@ -183,14 +193,28 @@ def name_of(value) -> str:
     return NAMES.get(type(value), f"a {type(value).__name__}")
 
 
+def coarsest(*answers: Tensor) -> torch.dtype:
+    """The dtype that rounds most among tensors that `Case.tensor` has let pass."""
+    return max((answer.dtype for answer in answers), key=ROUNDING.get)
+
+
 def forgot_return(got) -> str | None:
     return "the function ends without `return`" if got is None else None
 
 
-def overflow_or_division(got: Tensor) -> str:
-    if got.isnan().any():
-        return "inf - inf, 0/0 or exp of a large number: an exponential overflows, or something divides by zero"
-    return "exp of a large number, or a division by zero"
+def no_tensor(got, shape: tuple[int, ...]) -> str | None:
+    parts = got if isinstance(got, tuple) else ()
+    if any(isinstance(part, Tensor) and tuple(part.shape) == tuple(shape) for part in parts):
+        return "only one part of this tuple is asked for; of what torch.linalg.lstsq gives, it is `.solution`"
+    return forgot_return(got)
+
+
+def why_no_number(first: float) -> str:
+    if math.isnan(first):
+        return "0 * inf, inf - inf or 0/0: a mask is multiplied by inf, an exponential overflows, or a sum is 0"
+    if first < 0:
+        return "log of 0, a division by 0, or a mask's -inf that no softmax follows"
+    return "exp of a large number, or a division by 0"
 
 
 def describe(value) -> str:

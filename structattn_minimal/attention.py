@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .checks import divides, positive_int, positive_ints, require, shape_of
+from .checks import divides, dtype_and_shape_of, positive_int, positive_ints, require
 from .costs import Cost
 from .rotary import rotate
 from .window import band
@@ -61,7 +61,7 @@ class KeyGroup:
     heads: int
     features: int
     slots: int
-    scale: float
+    scale: float | Float[Tensor, ""]
 
 
 def dot_products(
@@ -213,8 +213,10 @@ class Attention(nn.Module):
         return keys + self.d_model * max(group.slots for group in groups)  # a value as long as any key of its token
 
     def _check(self, x):
-        fits = isinstance(x, Tensor) and x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
-        require(fits, f"x must have shape (batch, seq, d_model = {self.d_model}), got {shape_of(x)}")
+        is_floating = isinstance(x, Tensor) and x.is_floating_point()
+        fits = is_floating and x.ndim == 3 and x.shape[-1] == self.d_model and x.shape[1] > 0
+        wanted = f"floating-point numbers of shape (batch, seq, d_model = {self.d_model})"
+        require(fits, f"x must be {wanted}, got {dtype_and_shape_of(x)}")
         self._check_length("the length of x", x.shape[1])
 
     def _check_length(self, name: str, seq_len: int):
@@ -239,9 +241,9 @@ class StandardAttention(Attention):
     """
 
     def __init__(self, d_model: int, n_heads: int, *, causal: bool = True, qk_norm: bool = True, rotary: bool = False):
+        if rotary:  # refused before any weight is drawn
+            check_pairs("the head dimension", (head_dimension(d_model, n_heads),))
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm)
-        if rotary:
-            check_pairs("the head dimension", (self.head_dim,))
         self.scale, self.rotary = self.head_dim**-0.5, rotary
         self.query, self.key = linear(d_model, d_model), linear(d_model, d_model)
         self.q_norm, self.k_norm = norm(self.head_dim, qk_norm), norm(self.head_dim, qk_norm)

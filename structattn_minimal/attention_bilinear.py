@@ -24,7 +24,7 @@ def is_sooner_written_out(x: Float[Tensor, "batch seq d_model"]) -> bool:
 
 
 def most_balanced_divisor(d: int) -> int:
-    """The largest divisor up to sqrt(d). A BTT matrix on that grid has the fewest parameters."""
+    """The largest divisor up to sqrt(d): of all b = c up to there, that of the highest rank at s = 1."""
     return max(i for i in range(1, isqrt(d) + 1) if d % i == 0)
 
 
@@ -35,7 +35,10 @@ def block_diagonal(blocks: Float[Tensor, "heads p i r"]) -> Float[Tensor, "heads
 
 
 class BilinearBTTAttention(Attention):
-    """S_ij = x_i^T M x_j / sqrt(D) with M^T a BTT matrix for each head: 2 D^1.5 parameters, and full rank at s = 1.
+    """S_ij = x_i^T M x_j / sqrt(D) with M^T a BTT matrix for each head.
+
+    With b the largest divisor of D up to sqrt(D), M has 2 s b D parameters and rank min(D, s b^2) at most: 2 D^1.5 and
+    full rank at s = 1 where D is a square.
 
     The structured map sits on the query side and the key is x itself, one for all heads, so that a token costs D cached
     elements of keys. Each score is a dot product over D features, H times as many as in standard attention: what BTT

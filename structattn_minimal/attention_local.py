@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from .attention import KeyGroup, StandardAttention, check_pairs, head_ranks, repeat_columns
@@ -69,9 +69,9 @@ class GlobalSlidingWindowAttention(StandardAttention):
         rotary: bool = False,
     ):
         ranks, window = head_ranks(ranks, d_model, n_heads, 2), positive_int("window", window)
-        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
         if rotary:
             check_pairs("ranks", ranks)
+        super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
         self.ranks, self.window = ranks, window
 
     def key_groups(self, seq_len: int):
@@ -151,10 +151,12 @@ class MLRAttention(StandardAttention):
         qk_norm: bool = True,
         rotary: bool = False,
         normalize_levels: bool = False,
-        level_scales: Sequence[float] | None = None,
+        level_scales: Sequence[float] | Float[Tensor, " levels"] | None = None,
         backend: str = "auto",
     ):
         ranks = head_ranks(ranks, d_model, n_heads)
+        if rotary:
+            check_pairs("ranks", ranks)
         if block_sizes is None:
             block_sizes = halving_block_sizes(context, len(ranks), "context")
         else:
@@ -163,8 +165,6 @@ class MLRAttention(StandardAttention):
         check_level_scales(level_scales, len(ranks))
         check_backend(backend)
         super().__init__(d_model, n_heads, causal=causal, qk_norm=qk_norm, rotary=rotary)
-        if rotary:
-            check_pairs("ranks", ranks)
         self.ranks, self.context, self.block_sizes = ranks, context, block_sizes
         self.normalize_levels, self.level_scales, self.backend = normalize_levels, level_scales, backend
 
@@ -216,8 +216,14 @@ class MLRAttention(StandardAttention):
         raise ValueError("MLRAttention scores a pair by its distance too; there is no single matrix M")
 
     def _check_length(self, name: str, seq_len: int):
-        advice = "keep only the latest tokens, or train with a longer context"
-        require(seq_len <= self.context, f"{name} must be at most context = {self.context}, got {seq_len}: {advice}")
+        if seq_len > self.context:
+            advice = "keep only the latest tokens, or train with a longer context"
+            raise ValueError(f"{name} must be at most context = {self.context}, got {seq_len}: {advice}")
+
+    def norm_params(self) -> int:
+        """Those of the levels' scales too, where they are learnt."""
+        learnt = len(self.ranks) if isinstance(self.level_scales, nn.Parameter) else 0
+        return super().norm_params() + learnt
 
     def score_macs(self, seq_len: int) -> int:
         full_and_ragged = ((seq_len // size, size, seq_len % size) for size in self.block_sizes)

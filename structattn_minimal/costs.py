@@ -41,5 +41,8 @@ def attention_cost(module: nn.Module, seq_len: int) -> Cost:
     Raises `ValueError` for any other module, for a length that is not positive, and for one beyond an MLR context.
     Source: Kuang et al. 2025, with the scores of every head counted.
     """
-    require(hasattr(module, "cost"), f"module must be an attention module of this package, got {type(module).__name__}")
+    from .attention import Attention  # which imports `Cost`
+
+    kind = type(module).__name__
+    require(isinstance(module, Attention), f"module must be an attention module of this package, got {kind}")
     return module.cost(positive_int("seq_len", seq_len))

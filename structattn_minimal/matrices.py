@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import divides, positive_int, positive_ints, require, shape_of
+from .checks import divides, dtype_and_shape_of, positive_int, positive_ints, require
 
 
 class StructuredMatrix(nn.Module):
@@ -35,8 +35,9 @@ class StructuredMatrix(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """y = M x for each vector along the last axis. Raises `ValueError` for another width than `d_in`."""
-        fits = isinstance(x, Tensor) and x.shape[-1:] == (self.d_in,)
-        require(fits, f"x must have {self.d_in} features (d_in) along its last axis, got {shape_of(x)}")
+        is_inexact = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())  # as the factors may be
+        wanted = f"floating-point numbers with {self.d_in} features (d_in) along the last axis"
+        require(is_inexact and x.shape[-1:] == (self.d_in,), f"x must be {wanted}, got {dtype_and_shape_of(x)}")
         return self.multiply(x)
 
     def multiply(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
@@ -130,11 +131,12 @@ def btt_multiply(
 
 
 class BTT(StructuredMatrix):
-    """Block tensor-train: M = P_L blockdiag(L_1 ... L_b) P_R blockdiag(R_1 ... R_c).
+    """Block tensor-train: M = P_L blockdiag(L_1^T ... L_b^T) P_R blockdiag(R_1^T ... R_c^T).
 
     Entry by entry, M[(alpha, beta), (gamma, delta)] = sum_s L[beta, gamma, s, alpha] R[gamma, delta, beta, s]. The
     input is read as a (c, d) grid; R mixes within each row; a shuffle hands every output block s numbers from every
-    row; L mixes those. Rank s = 1 is enough for M to have full rank. Source: Qiu et al. 2024; Kuang et al. 2025.
+    row; L mixes those. The rank of M is at most b c s; where (a, b) = (c, d), s = 1 is enough for full rank.
+    Source: Qiu et al. 2024; Kuang et al. 2025.
     """
 
     def __init__(

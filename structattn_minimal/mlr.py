@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -64,7 +64,9 @@ def mlr_attention(
         level_scales: the factor of each level's dot product. Default: 1 / r_l.
         backend: "dense" (the definition), "blockwise" (no T x T tensor), "merge" (pieces of ordinary attention;
             causal, blocks from halving T), "triton" (a GPU, or Triton's interpreter; causal, float32, bfloat16 or
-            float16, d and d_v up to 128, 8 levels), or "auto" (the quickest of them here).
+            float16, d and d_v up to 128, 8 levels), or "auto" (the quickest of them here). "blockwise", which "auto"
+            takes for more than 256 tokens on a CPU, and "merge" cannot be differentiated twice, nor mapped by
+            torch.func.grad or vmap; for training torch.compile takes "blockwise" only without fullgraph.
 
     Returns:
         softmax(S) V with S of equation (1). With one level this is `scaled_dot_product_attention` at scale
@@ -72,6 +74,7 @@ def mlr_attention(
 
     Raises:
         ValueError: if an argument does not fit, naming it.
+        RuntimeError: later, if what "blockwise" or "merge" made is differentiated twice.
 
     Source: Kuang et al. 2025 ("MLR attention").
     """
@@ -89,7 +92,7 @@ def mlr_attention(
         return _definition(q, k, hierarchy).softmax(-1) @ v
     if backend == "merge":
         found = mlr_merge.pieces(q.shape[-2], hierarchy.ranks, hierarchy.block_sizes)
-        four = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))  # (batch, heads, seq, features)
+        four = (t[None].flatten(0, -4) for t in (q, k, v))  # (batch, heads, seq, features)
         return mlr_merge.Merge.apply(*four, found, normalize_levels).view(v.shape)
     if backend == "sdpa":
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0)
@@ -144,7 +147,9 @@ def check_level_scales(level_scales, n_levels: int) -> None:
     else:
         numbers = isinstance(level_scales, Sequence) and all(isinstance(scale, Real) for scale in level_scales)
         fit = level_scales is None or (numbers and len(level_scales) == n_levels)
-    require(fit, f"level_scales must be {n_levels} numbers, one a level, got {shape_of(level_scales)}")
+    if not fit:  # no message before: torch.compile writes no number that it traces
+        wanted, kind = f"a list, tuple or tensor of {n_levels} numbers, one a level", type(level_scales).__name__
+        raise ValueError(f"level_scales must be {wanted}, got {kind} {shape_of(level_scales)}")
 
 
 def check_backend(backend: object) -> None:
@@ -158,7 +163,9 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     v_fits = v.shape[:-1] == q.shape[:-1]
     require(v_fits, f"v must have the shape of q but for d_v, {tuple(q.shape)}, got {tuple(v.shape)}")
     same_kind = q.dtype == k.dtype == v.dtype and q.device == k.device == v.device
-    require(same_kind, f"q, k and v must share dtype and device, got {q.dtype}, {k.dtype}, {v.dtype}")
+    if not same_kind:
+        kinds = ", ".join(f"{t.dtype} on {t.device}" for t in (q, k, v))
+        raise ValueError(f"q, k and v must share dtype and device, got {kinds}")
     ranks, (seq_len, d) = positive_ints("ranks", ranks), q.shape[-2:]
     require(seq_len > 0, "q must hold at least one token, got a sequence of length 0")
     require(sum(ranks) == d, f"ranks must sum to the feature dimension d = {d}, got {ranks}, which sum to {sum(ranks)}")
@@ -166,7 +173,8 @@ def _hierarchy(q, k, v, ranks, block_sizes, normalize_levels, causal, level_scal
     check_backend(backend)
     if block_sizes is None:
         block_sizes = halving_block_sizes(seq_len, len(ranks), "without block_sizes the sequence length")
-    block_sizes = check_block_sizes(block_sizes, seq_len, len(ranks))
+    else:
+        block_sizes = check_block_sizes(block_sizes, seq_len, len(ranks))
     obstacle = None
     if backend == "triton":
         obstacle = mlr_kernel.obstacle(q, v, len(ranks), causal)
@@ -192,15 +200,15 @@ def _scale_levels(q, ranks, level_scales):
 def _scores(
     q: Float[Tensor, "*batch queries d"],
     k: Float[Tensor, "*batch keys d"],
-    rows: range,
-    columns: range,
+    q_pos: Int[Tensor, " queries"],
+    k_pos: Int[Tensor, " keys"],
     hierarchy: Hierarchy,
     shared: int,
     deepest: int,
+    masked: bool,
 ) -> Float[Tensor, "*batch queries keys"]:
     """Equation (1) for the queries and keys at these positions, all pairs of which share `shared` levels and none more
-    than `deepest`."""
-    q_pos, k_pos = (torch.arange(part.start, part.stop, device=q.device) for part in (rows, columns))
+    than `deepest`; with keys after their query `masked`."""
     prefix = sum(hierarchy.ranks[:shared])
     scores = q[..., :prefix] @ k[..., :prefix].mT
     finer = (
@@ -209,7 +217,7 @@ def _scores(
         for features in [hierarchy.features(level)]
     )
     scores = add_levels(scores, shared, finer, hierarchy.normalize_levels)
-    if hierarchy.causal and columns.stop > rows.start + 1:
+    if masked:
         scores = scores.masked_fill(k_pos > q_pos[:, None], float("-inf"))
     return scores
 
@@ -233,16 +241,19 @@ def add_levels(
 
 def _definition(q, k, hierarchy: Hierarchy):
     """All pairs, every level a T x T mask."""
-    position = range(q.shape[-2])
-    return _scores(q, k, position, position, hierarchy, shared=0, deepest=len(hierarchy.ranks))
+    position = torch.arange(q.shape[-2], device=q.device)  # a range would be compiled for each length
+    deepest = len(hierarchy.ranks)
+    return _scores(q, k, position, position, hierarchy, shared=0, deepest=deepest, masked=hierarchy.causal)
 
 
 def _tile_attention(q, k, v, tile: Tile, hierarchy: Hierarchy):
     """The rows of one tile: q (..., tile, d) against the keys that its segments cover, k (..., keys, d)."""
-    rows = range(tile.start, tile.stop)
+    q_pos = torch.arange(tile.start, tile.stop, device=q.device)
 
     def against(segment: Segment, k):
-        return _scores(q, k, rows, range(segment.start, segment.stop), hierarchy, segment.shared, segment.deepest)
+        k_pos = torch.arange(segment.start, segment.stop, device=q.device)
+        masked = hierarchy.causal and segment.stop > tile.start + 1  # else no key comes after a query
+        return _scores(q, k, q_pos, k_pos, hierarchy, segment.shared, segment.deepest, masked)
 
     pieces = k.split([s.stop - s.start for s in tile.segments], dim=-2)
     scores = torch.cat([against(s, piece) for s, piece in zip(tile.segments, pieces, strict=True)], dim=-1)

@@ -46,7 +46,7 @@ def obstacle(q: Tensor, v: Tensor, ranks: Sequence[int], block_sizes: Sequence[i
     if not causal:
         return "is causal only, got causal=False"
     sizes = [q.shape[-2], *block_sizes[1:]]
-    if not all(a % b == 0 and (a // b).bit_count() == 1 for a, b in pairwise(sizes)):
+    if not all(a % b == 0 and (a // b) & (a // b - 1) == 0 for a, b in pairwise(sizes)):  # powers of two
         return f"needs blocks that come from halving the sequence length {sizes[0]}, got {tuple(block_sizes)}"
     widths = [*accumulate(ranks), v.shape[-1]]
     if q.is_cuda and (q.dtype not in (torch.bfloat16, torch.float16) or any(width % 8 for width in widths)):
@@ -141,6 +141,7 @@ class Merge(torch.autograd.Function):
 
 def _probabilities(q, k, lse, causal: bool, scale: float):
     scores = scale * q @ k.mT
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # exp would magnify what 16 bits lose of a lse
     if causal:
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
     lse = scores.logsumexp(-1, keepdim=True) if lse is None else lse
@@ -152,7 +153,7 @@ def _attend(q, k, v, causal: bool, scale: float):
     if q.is_cuda:
         return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, causal, scale=scale)[:2]
     p, lse = _probabilities(q, k, None, causal, scale)
-    return p @ v, lse[..., 0]
+    return p.to(v.dtype) @ v, lse[..., 0]
 
 
 def _attend_backward(d_out, out, lse, q, k, v, causal: bool, scale: float):
@@ -164,5 +165,6 @@ def _attend_backward(d_out, out, lse, q, k, v, causal: bool, scale: float):
             d_out, q, k, v, out, lse.contiguous(), seed, seed, None, None, None, *lengths, 0.0, causal, scale=scale
         )
     p, _ = _probabilities(q, k, lse, causal, scale)
-    ds = scale * p * (d_out @ v.mT - (d_out * out).sum(-1, keepdim=True))
+    ds = (scale * p * (d_out @ v.mT - (d_out * out).sum(-1, keepdim=True))).to(q.dtype)
+    p = p.to(v.dtype)
     return ds @ k, ds.mT @ q, p.mT @ d_out

@@ -23,14 +23,16 @@ def halving_block_sizes(seq_len: int, n_levels: int, name: str = "seq_len") -> t
     """
     positive_int(name, seq_len)
     finest = 2 ** (positive_int("n_levels", n_levels) - 1)
-    require(seq_len % finest == 0, f"{name} must be a multiple of 2^(levels-1) = {finest}, got {seq_len}")
+    if seq_len % finest:
+        raise ValueError(f"{name} must be a multiple of 2^(levels-1) = {finest}, got {seq_len}")
     return tuple(seq_len >> level for level in range(n_levels))
 
 
 def check_block_sizes(block_sizes: Sequence[int], seq_len: int, n_levels: int | None = None) -> tuple[int, ...]:
     """`block_sizes` if they nest, coarse to fine, and the first covers the sequence; the last block may be ragged."""
     sizes = positive_ints("block_sizes", block_sizes, n_levels)
-    require(sizes[0] >= seq_len, f"block_sizes[0] must be at least the sequence length {seq_len}, got {sizes[0]}")
+    if sizes[0] < seq_len:
+        raise ValueError(f"block_sizes[0] must be at least the sequence length {seq_len}, got {sizes[0]}")
     for coarse, fine in pairwise(sizes):
         require(coarse % fine == 0, f"block_sizes must nest: each must divide the one before, got {sizes}")
     return sizes

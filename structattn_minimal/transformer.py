@@ -14,7 +14,7 @@ from .attention import StandardAttention, linear
 from .attention_bilinear import BilinearBTTAttention, BilinearMLRAttention
 from .attention_local import GlobalSlidingWindowAttention, MLRAttention, SlidingWindowAttention
 from .cache import AttentionCache
-from .checks import positive_int, require, shape_of
+from .checks import dtype_and_shape_of, positive_int, require
 from .cuda_graph import captured
 
 ATTENTION_KINDS = {
@@ -40,8 +40,9 @@ class GPTConfig:
         attention_options: keyword arguments of that kind, such as `{"ranks": (32, 16, 16)}`, or those of each layer.
         expansion: width of the feed-forward layer over `d_model`.
 
-    Raises `ValueError` for an unknown kind, for options that do not fit it, for as many of either as there are no
-    layers, and unless exactly one of `vocab_size` and (`d_in`, `d_out`) is given.
+    Raises `ValueError` for an unknown kind, for options that do not fit it, that are not causal or have a context
+    shorter than `context`, for as many of either as there are no layers, and unless exactly one of `vocab_size` and
+    (`d_in`, `d_out`) is given.
     """
 
     n_layers: int
@@ -100,12 +101,16 @@ class GPTConfig:
     def _check_options(self, layer: int, kind: type[nn.Module], options: dict):
         try:
             with torch.device("meta"):  # a layer without numbers
-                kind(self.d_model, self.n_heads, **options)
+                attention = kind(self.d_model, self.n_heads, **options)
         except TypeError as error:
             name, given = kind.__name__, self.attention_options
             if not (isinstance(self.attention, str) and isinstance(given, dict)):
                 name, given = f"{name} in layer {layer}", given if isinstance(given, dict) else given[layer]
             raise ValueError(f"attention_options must fit {name}, got {given!r}: {error}") from None
+        causal, context = attention.causal, getattr(attention, "context", self.context)
+        require(causal, f"attention_options must leave layer {layer} causal, as a decoder is, got causal={causal}")
+        longer = f"a context of at least the model's, {self.context}"
+        require(context >= self.context, f"attention_options must give layer {layer} {longer}, got {context}")
 
 
 class FeedForward(nn.Module):
@@ -200,10 +205,10 @@ class GPT(nn.Module):
         """The rows of `self(everything so far)` that belong to the new `inputs`, which `caches` then hold too.
 
         `counts`: how many of them each row has, as in `AttentionCache.extend`. Raises `ValueError` if a row would
-        outgrow the capacity of the caches.
+        outgrow the capacity of the caches, if they have another number of rows, and if they are another model's.
         """
         self._check(inputs)
-        require(len(caches) == len(self.blocks), f"caches must be {len(self.blocks)}, one a block, got {len(caches)}")
+        self._check_caches(caches, inputs.shape[0])
         position = caches[0].lengths[:, None] + torch.arange(inputs.shape[1], device=inputs.device)  # (B, n)
         learned = self.position[position.clamp(max=self.config.context - 1)]  # only padding lies beyond
         return self._run(inputs, learned, [partial(cache.extend, counts=counts) for cache in caches])
@@ -234,7 +239,7 @@ class GPT(nn.Module):
         excess = f"max_new_tokens must keep within context = {context}, got {total} tokens in all: {advice}"
         require(total <= context, excess)
         fits = isinstance(temperature, Real) and temperature >= 0
-        require(fits, f"temperature must be at least 0, got {temperature}")
+        require(fits, f"temperature must be at least 0, and a plain number, got {temperature!r}")
         caches = self.new_caches(tokens.shape[0], total - 1)  # the last token is never looked at
         logits, token = self.extend(tokens, caches)[:, -1], tokens.new_empty(tokens.shape[0], 1)
         drawn = []
@@ -258,17 +263,29 @@ class GPT(nn.Module):
             ends, wanted = (), "integers (int64 or int32) of shape (batch, seq)"
         else:
             ends, wanted = (d_in,), f"vectors of shape (batch, seq, d_in = {d_in})"
-        require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {shape_of(inputs)}")
+        require(isinstance(inputs, Tensor), f"{name} must be {wanted}, got {dtype_and_shape_of(inputs)}")
         kind = inputs.is_floating_point() if ends else inputs.dtype in (torch.int64, torch.int32)
         fit = kind and inputs.ndim == 2 + len(ends) and inputs.shape[2:] == ends
-        require(fit, f"{name} must be {wanted}, got {inputs.dtype} of shape {tuple(inputs.shape)}")
+        require(fit, f"{name} must be {wanted}, got {dtype_and_shape_of(inputs)}")
         length = inputs.shape[1]
         if not 1 <= length <= context:  # no message before: torch.compile would compile for each length that one names
             raise ValueError(f"{name} must hold 1 to context = {context} positions, got {length}")
+
+    def _check_caches(self, caches, batch: int):
+        """Refuse what would leave some caches longer than others, or look right and be another model's."""
+        require(len(caches) == len(self.blocks), f"caches must be {len(self.blocks)}, one a block, got {len(caches)}")
+        for i, (block, cache) in enumerate(zip(self.blocks, caches, strict=True)):
+            if cache.attention is not block.attention:
+                raise ValueError(f"caches must be new_caches of this model, got caches[{i}] of another attention layer")
+            rows = len(cache.lengths)
+            if batch != rows:
+                raise ValueError(f"inputs must have batch_size = {rows} rows, as caches[{i}] has, got {batch}")
 
 
 def _draw(logits: Float[Tensor, "batch vocab"], temperature: float, generator) -> Int[Tensor, "batch one"]:
     """The best token of each row, or a sample."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+    exact = logits.double() if logits.dtype == torch.float64 else logits.float()
+    below_best = exact - exact.amax(-1, keepdim=True)  # at most 0, so that no temperature is too small to divide by
+    return torch.multinomial((below_best / temperature).softmax(-1), 1, generator=generator)

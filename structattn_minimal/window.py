@@ -23,13 +23,16 @@ def windowed_attention(
     causal: bool,
     scale: float,
 ) -> Float[Tensor, "*batch seq d_v"]:
-    """Softmax attention under `band`, in chunks; where it is compiled for a GPU, in `blocks`."""
+    """Softmax attention under `band`: in `chunks` where they save products, in `blocks` where compiled for a GPU."""
     seq_len = q.shape[-2]
     if window >= seq_len:
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     if torch.compiler.is_compiling() and q.is_cuda and q.ndim == 4 and min(q.shape[-1], v.shape[-1]) >= 16:
         return blocks(q, k, v, window, causal=causal, scale=scale)
-    return chunks(q, k, v, window, causal=causal, scale=scale)
+    if chunked_pairs(seq_len, window, causal) < seq_len**2:
+        return chunks(q, k, v, window, causal=causal, scale=scale)
+    position = torch.arange(seq_len, device=q.device)
+    return scaled_dot_product_attention(q, k, v, attn_mask=band(position, position, window, causal), scale=scale)
 
 
 def blocks(q, k, v, window: int, *, causal: bool, scale: float):
@@ -65,8 +68,11 @@ def chunks(q, k, v, window: int, *, causal: bool, scale: float):
     return out.flatten(-3, -2)[..., :seq_len, :]
 
 
-def windowed_pairs(seq_len: int, window: int, causal: bool) -> int:
+def chunked_pairs(seq_len: int, window: int, causal: bool) -> int:
     """Query-key pairs that `chunks` multiplies, those that its mask then hides included."""
-    if window >= seq_len:
-        return seq_len**2
     return -(-seq_len // window) * window * window * (2 if causal else 3)
+
+
+def windowed_pairs(seq_len: int, window: int, causal: bool) -> int:
+    """Query-key pairs that `windowed_attention` multiplies: never more than all."""
+    return min(chunked_pairs(seq_len, window, causal), seq_len**2)

@@ -98,7 +98,7 @@ def mathematics(page: Page) -> list[str]:
 
 
 def figures(page: Page) -> list[str]:
-    """Pictures that are missing or have no words; plotly figures that are not drawn."""
+    """Pictures that are missing or have no words; figures that are not drawn; ids that two explorables share."""
     return page.evaluate("""() => {
         const bad = [];
         for (const img of document.querySelectorAll("article img, .bd-article img")) {
@@ -115,6 +115,9 @@ def figures(page: Page) -> list[str]:
             if (!e.dataset.ready || !body.querySelector("svg, canvas")) bad.push(`explorable ${e.dataset.module} is not drawn`);
             if (!e.getAttribute("aria-label")?.trim()) bad.push(`explorable ${e.dataset.module} has no accessible name`);
         }
+        const ids = [...document.querySelectorAll(".explorable [id]")].map((e) => e.id);
+        const again = new Set(ids.filter((id, i) => ids.indexOf(id) !== i));
+        bad.push(...[...again].map((id) => `the id ${id} stands twice, and what refers to it finds the first`));
         return bad;
     }""")
 

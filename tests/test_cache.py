@@ -363,6 +363,7 @@ def test_on_a_gpu_generation_with_and_without_a_graph_draws_the_same_tokens(kind
 # What is refused
 
 MLR = sa.MLRAttention(D, H, ranks=(2, 2), context=8)
+GPT, TOKEN = shaken("standard"), torch.zeros(1, 1, dtype=torch.long)
 
 
 def held(attention=None, batch=2, capacity=8, tokens=0):
@@ -390,15 +391,20 @@ WRONG = {
     "one token more": (lambda: held(tokens=8).extend(x(2, 1)), "x must keep within capacity = 8, got 9 tokens: start"),
     "one row too long": (lambda: held(tokens=5).extend(x(2, 4), [3, 4]), "within capacity = 8, got 9 tokens"),
     "rows": (lambda: held().extend(x(3, 1)), "x must have batch_size = 2 rows, got 3"),
-    "width": (lambda: held().extend(torch.randn(2, 1, D + 1)), "x must have shape"),
+    "width": (lambda: held().extend(torch.randn(2, 1, D + 1)), "x must be .* of shape .batch, seq, d_model = 16"),
     "counts of too many": (lambda: held().extend(x(2, 4), [4, 5]), "counts must be 2 integers from 0 to 4"),
     "counts for too few": (lambda: held().extend(x(2, 4), [4]), "counts must be 2 integers from 0 to 4"),
     "negative counts": (lambda: held().extend(x(2, 4), [-1, 2]), "counts must be 2 integers from 0 to 4"),
     "learned positions": (lambda: shaken("standard").new_caches(1, 17), "capacity .* context = 16, got 17: keep only"),
-    "another model's caches": (
-        lambda: shaken("standard").extend(torch.zeros(1, 1, dtype=torch.long), []),
+    "too few caches": (
+        lambda: GPT.extend(TOKEN, []),
         "caches must be 2, one a block, got 0",
     ),
+    "another model's caches, as many": (
+        lambda: GPT.extend(TOKEN, shaken("standard").new_caches(1)),
+        r"caches must be new_caches of this model, got caches\[0\] of another",
+    ),
+    "rows to broadcast": (lambda: GPT.extend(TOKEN, GPT.new_caches(4)), "inputs must have batch_size = 4 rows.* got 1"),
 }
 
 

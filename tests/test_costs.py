@@ -3,6 +3,7 @@
 import pytest
 from drawing import randn
 from layers import CONTEXT, KINDS, D, H, layer
+from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +25,8 @@ def counted_macs(module, seq_len):
 @pytest.mark.parametrize("qk_norm", [True, False])
 def test_params_are_the_parameters(kind, qk_norm):
     attention = layer(kind, qk_norm=qk_norm)
+    if kind == "mlr":  # whose scales may be learnt
+        attention.level_scales = Parameter(randn(3))
     assert sa.attention_cost(attention, 8).params == sum(p.numel() for p in attention.parameters())
 
 

@@ -2,7 +2,9 @@
 
 import re
 from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -10,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import structattn_minimal as sa
 
 Q, X = torch.randn(2, 8, 6), torch.randn(2, 8, 16)  # 8 tokens of 6 features; of 16
-V, TOKENS = torch.randn(2, 8, 3), torch.randint(11, (2, 8))
+V, TOKENS, ONE = torch.randn(2, 8, 3), torch.randint(11, (2, 8)), torch.tensor(1.0)
 SHORT_MLR = partial(sa.MLRAttention, 16, 4, ranks=(2, 2), context=8)
+GSWA = sa.GlobalSlidingWindowAttention
 STANDARD, SHORT = sa.StandardAttention(16, 4), sa.MLRAttention(16, 4, ranks=(2, 2), context=4)
 LOW_RANK = sa.LowRank(4, 6, 2)
 GPT_OF_TOKENS = sa.GPT(sa.GPTConfig(1, 4, 16, 8, vocab_size=11))
@@ -87,6 +90,7 @@ WRONG = [
     (attend(level_scales=torch.ones(2)), "level_scales", "(2,)", "3"),
     (attend(level_scales=[1.0, None, 2.0]), "level_scales", "None", "number"),
     (attend(level_scales="abc"), "level_scales", "'abc'", "number"),
+    (attend(level_scales=np.ones(3)), "level_scales", "ndarray (3,)", "a list, tuple or tensor of 3 numbers"),
     (attend(backend="cudnn"), "backend", "'cudnn'", "('auto', 'dense', 'blockwise', 'merge', 'triton')"),
     (attend(backend=None), "backend", "None", "('auto', 'dense', 'blockwise', 'merge', 'triton')"),
     (attend(k=Q[:, :7]), "k ", "(2, 7, 6)", "(2, 8, 6)"),
@@ -96,6 +100,7 @@ WRONG = [
     (attend(v=None), "v ", "None", "tensor"),
     (attend(q=Q[:, :0], k=Q[:, :0], v=V[:, :0]), "q ", "0", "at least one token"),
     (attend(v=V.double()), "v ", "torch.float64", "share dtype"),
+    (attend(k=Q.to("meta")), "k ", "torch.float32 on meta", "share dtype and device"),
     (attend(q=Q.long(), k=Q.long(), v=V.long()), "q", "torch.int64", "floating"),
     (partial(sa.mlr_scores, Q, Q, (3, 4)), "ranks", "(3, 4)", "sum to the feature dimension d = 6"),
     (partial(sa.mlr_scores, Q, Q[:1], (3, 3)), "k ", "(1, 8, 6)", "(2, 8, 6)"),
@@ -104,11 +109,14 @@ WRONG = [
     (partial(sa.StandardAttention, 16, 0), "n_heads", "0", "positive integer"),
     (partial(sa.StandardAttention, -16, 4), "d_model", "-16", "positive integer"),
     (partial(sa.StandardAttention, None, 4), "d_model", "None", "positive integer"),
+    (partial(sa.StandardAttention, 9, 3, rotary=True), "the head dimension", "3", "even to be rotary"),
+    (partial(GSWA, 16, 4, ranks=(1, 3), window=2, rotary=True), "ranks", "1, 3", "even to be rotary"),
+    (partial(sa.MLRAttention, 12, 2, ranks=(3, 2, 1), context=8, rotary=True), "ranks", "3, 1", "even to be rotary"),
     (partial(sa.SlidingWindowAttention, 16, 4, window=0), "window", "0", "positive integer"),
     (partial(sa.SlidingWindowAttention, 16, 4, window=2.5), "window", "2.5", "positive integer"),
-    (partial(sa.GlobalSlidingWindowAttention, 16, 4, ranks=(2, 1), window=4), "ranks", "(2, 1)", "head dimension 4"),
-    (partial(sa.GlobalSlidingWindowAttention, 16, 4, ranks=(4,), window=4), "ranks", "(4,)", "2 entries"),
-    (partial(sa.GlobalSlidingWindowAttention, 16, 4, ranks=(2, 2), window=-1), "window", "-1", "positive integer"),
+    (partial(GSWA, 16, 4, ranks=(2, 1), window=4), "ranks", "(2, 1)", "head dimension 4"),
+    (partial(GSWA, 16, 4, ranks=(4,), window=4), "ranks", "(4,)", "2 entries"),
+    (partial(GSWA, 16, 4, ranks=(2, 2), window=-1), "window", "-1", "positive integer"),
     (partial(sa.BilinearBTTAttention, 16, 4, btt_rank=0), "btt_rank", "0", "positive integer"),
     (partial(sa.BilinearMLRAttention, 16, 4, ranks=(2, 3)), "ranks", "(2, 3)", "head dimension 4"),
     (partial(sa.BilinearMLRAttention, 18, 2, ranks=(3, 3, 3)), "2^(levels-1)", "4", "d_model = 18"),
@@ -123,6 +131,7 @@ WRONG = [
     (partial(STANDARD, None), "x ", "None", "(batch, seq, d_model = 16)"),
     (partial(STANDARD, X[0]), "x ", "(8, 16)", "(batch, seq, d_model = 16)"),
     (partial(STANDARD, X[..., :15]), "x ", "(2, 8, 15)", "(batch, seq, d_model = 16)"),
+    (partial(STANDARD, X.long()), "x ", "torch.int64", "floating-point numbers of shape (batch, seq, d_model = 16)"),
     (partial(STANDARD.scores, X[:, :0]), "x ", "(2, 0, 16)", "(batch, seq, d_model = 16)"),
     (partial(STANDARD.to_dense, 4), "head", "4", "[0, 4)"),
     (partial(STANDARD.to_dense, -1), "head", "-1", "[0, 4)"),
@@ -131,12 +140,14 @@ WRONG = [
     (partial(SHORT.to_dense, 0), "MLRAttention", "", "no single matrix M"),
     (partial(LOW_RANK, X), "x ", "(2, 8, 16)", "6 features"),
     (partial(LOW_RANK, None), "x ", "None", "6 features"),
+    (partial(LOW_RANK, Q.long()), "x ", "torch.int64", "floating-point numbers with 6 features"),
     (partial(LOW_RANK, torch.tensor(1.0)), "x ", "()", "6 features"),
     # costs
     (partial(sa.attention_cost, STANDARD, 0), "seq_len", "0", "positive integer"),
     (partial(sa.attention_cost, STANDARD, 8.0), "seq_len", "8.0", "positive integer"),
     (partial(sa.attention_cost, SHORT, 5), "seq_len", "5", "at most context = 4"),
     (partial(sa.attention_cost, torch.nn.Linear(4, 4), 8), "module", "Linear", "attention module"),
+    (partial(sa.attention_cost, SimpleNamespace(cost=id), 8), "module", "SimpleNamespace", "attention module"),
     # the transformer
     (config(n_layers=0), "n_layers", "0", "positive integer"),
     (config(context=None), "context", "None", "positive integer"),
@@ -157,6 +168,8 @@ WRONG = [
     (config(n_layers=2, attention_options=({}, None)), "attention_options", "None", "a dict"),
     (config(n_layers=2, attention=("standard", "swa")), "attention_options", "{}", "SlidingWindowAttention in layer 1"),
     (config(attention="mlr", attention_options={"ranks": (3,)}), "ranks", "(3,)", "head dimension 4"),
+    (config(attention="mlr", attention_options={"ranks": (4,), "context": 4}), "attention_options", "4", "model's, 8"),
+    (config(attention_options={"causal": False}), "attention_options", "causal=False", "leave layer 0 causal"),
     (partial(GPT_OF_TOKENS, TOKENS.float()), "inputs", "torch.float32", "integers"),
     (partial(GPT_OF_TOKENS, TOKENS.to(torch.uint8)), "inputs", "torch.uint8", "int64 or int32"),
     (partial(GPT_OF_TOKENS, None), "inputs", "None", "integers"),
@@ -167,6 +180,7 @@ WRONG = [
     (partial(GPT_OF_TOKENS.generate, TOKENS[:, :2], 0), "max_new_tokens", "0", "positive integer"),
     (partial(GPT_OF_TOKENS.generate, TOKENS[:, :2], 2, temperature=-1.0), "temperature", "-1.0", "at least 0"),
     (partial(GPT_OF_TOKENS.generate, TOKENS[:, :2], 2, temperature=None), "temperature", "None", "at least 0"),
+    (partial(GPT_OF_TOKENS.generate, TOKENS[:, :2], 2, temperature=ONE), "temperature", "tensor(1.)", "plain number"),
     (partial(GPT_OF_TOKENS.generate, TOKENS[0], 2), "tokens", "(8,)", "(batch, seq)"),
     (partial(GPT_OF_VECTORS.generate, TOKENS, 2), "generate", "", "vocab_size"),
 ]  # fmt: skip

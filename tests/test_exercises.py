@@ -5,7 +5,9 @@ import inspect
 import random
 
 import pytest
+import torch
 
+from exercises.case import Case
 from exercises.learner import verdict_on
 from exercises.registry import CELL, UnknownExercise, exercises, find, pages
 from exercises.verdict import judge, local
@@ -72,6 +74,24 @@ def test_another_right_answer_is_right(number, seed):
     assert verdict.state == "right", str(verdict)
 
 
+def rounded(value):
+    """The value, in float32 wherever it is in float64."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(rounded, value))
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.float64 else value
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_float32_answer_is_right(number):
+    function = getattr(solutions(number), find(number).function)
+    verdict = judge(find(number), local(lambda *given: rounded(function(*given))), SEEDS[0])
+    assert verdict.state == "right", str(verdict)
+
+
+def test_a_right_answer_is_right_however_near_a_mistake_comes():
+    Case(0).same(torch.ones(2), torch.ones(2), {"a fifth too much": torch.full((2,), 1.22)}, loose=1000)
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_stub_is_not_done_yet(number):
     verdict = judge(find(number), local(stub(number)), 0)
@@ -128,7 +148,9 @@ def test_what_is_no_answer_is_told_apart():
         (lambda x: x, "raised", "takes 1 positional argument but 2 were given"),
         (lambda x, m: x.undefined, "raised", "undefined"),
         (lambda x, m: (x @ m @ x.mT).half(), "wrong", "holds float16"),
-        (lambda x, m: (x @ m @ x.mT).tolist(), "wrong", "is a list"),
+        (lambda x, m: (x @ m @ x.mT).tolist(), "wrong", "The answer should be a tensor, and is a list"),
+        (lambda x, m: x @ m, "wrong", "The answer should have shape"),
+        (lambda x, m: x @ m @ x.mT - torch.inf, "wrong", "The answer holds -inf at [0, 0, 0]"),
         (lambda x, m: object(), "wrong", "holds a object"),
         (lambda x, m: x.mul_(0) @ m @ x.mT, "wrong", "everything is zero"),
     ]:

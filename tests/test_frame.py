@@ -223,7 +223,7 @@ def test_explorable_carries_state_and_label():
 def test_tables_of_the_status_page_are_plain():
     assert status.plain({"torch": "2.13.0", "seeds": [0, 1]}) == "torch 2.13.0, seeds 0, 1"
     assert status.seconds(1234.4) == "1,234 s"
-    assert status.shortened("14cdc551d4953896; 6f49a39") == "14cdc551d4; 6f49a39"
+    assert status.shortened("14cdc551d4953896-dirty; 6f49a39") == "14cdc551d4-dirty; 6f49a39"
 
 
 # The two commands, where something is missing

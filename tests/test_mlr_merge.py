@@ -104,6 +104,26 @@ def test_what_cannot_be_made_of_pieces_is_refused(seq_len, sizes, causal, words)
         sa.mlr_attention(q, k, v, ranks, block_sizes=sizes, causal=causal, backend="merge")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_costs_the_merge_no_more_than_the_definition(dtype):
+    q, k, v, upstream = (torch.randn(1, 2, 1024, 64).to(dtype) for _ in range(4))
+    exact = numbers(*(t.double() for t in (6 * q, k, v)), (32, 16, 16), upstream.double(), backend="dense")
+
+    def errors(backend):
+        ours = numbers(6 * q, k, v, (32, 16, 16), upstream, backend=backend)
+        return torch.stack([(a.double() - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True)])
+
+    assert (errors("merge") <= errors("dense")).all()
+
+
+def test_no_heads_and_values_of_no_width_are_the_definition():
+    for heads, d_v in ((0, 5), (3, 0)):
+        q, k, v = (randn(2, heads, 16, n) for n in (6, 6, d_v))
+        merged = numbers(q, k, v, (3, 2, 1), v, backend="merge")
+        for got, want in zip(merged, numbers(q, k, v, (3, 2, 1), v, backend="dense"), strict=True):
+            assert_close(got, want)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
 @pytest.mark.parametrize(("ranks", "d_v", "normalize"), [((32, 16, 16), 64, False), ((16, 8, 24), 32, True)])

@@ -98,22 +98,3 @@ def test_same_tokens_elsewhere_are_scored_alike_where_blocks_are_alike(kind):
     else:
         moved, shift = torch.cat([randn(1, 3, D), x], 1), 3
     assert_close(attention.scores(moved)[..., shift:, shift:], attention.scores(x))
-
-
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: sa.StandardAttention(9, 3, rotary=True), "the head dimension must be even to be rotary, got 3"),
-        (
-            lambda: sa.MLRAttention(12, 2, ranks=(3, 2, 1), context=8, rotary=True),
-            "ranks must be even to be rotary, got 3, 1",
-        ),
-        (
-            lambda: sa.GlobalSlidingWindowAttention(8, 2, ranks=(1, 3), window=2, rotary=True),
-            "ranks must be even to be rotary, got 1, 3",
-        ),
-    ],
-)
-def test_odd_features_are_refused(make, named):
-    with pytest.raises(ValueError, match=named):
-        make()

@@ -196,6 +196,12 @@ def test_at_temperature_0_each_token_is_the_likeliest(kind):
     assert torch.equal(tokens[:, 5:], model(tokens)[:, 4:-1].argmax(-1))
 
 
+def test_in_half_precision_a_low_temperature_takes_the_likeliest():
+    model, prompt = shaken("standard").half(), torch.randint(11, (2, 5))
+    best = model.generate(prompt, 6, temperature=0)
+    assert torch.equal(model.generate(prompt, 6, temperature=1e-6), best)
+
+
 def test_samples_follow_softmax_of_logits_over_temperature():
     model = shaken("standard")
     prompt = torch.randint(11, (1, 5)).expand(20_000, 5)
@@ -224,7 +230,7 @@ def test_a_few_steps_learn_to_copy_the_token_before(kind):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_one_compiled_graph_serves_all_lengths(unchecked):
+def test_one_compiled_graph_serves_all_lengths(unchecked):  # of every kind of layer: compiled_layers.py
     torch.compiler.reset()
     model, counter = shaken("standard"), CompileCounter()
     compiled = torch.compile(model, backend=counter, fullgraph=True)

@@ -21,11 +21,18 @@ def under_a_mask(q, k, v, window, causal, scale):
 
 
 @settings(max_examples=60)
-@given(seq_len=sizes(16), window=sizes(18), causal=st.booleans(), batch=st.lists(sizes(2), max_size=2), d_v=sizes(4))
-def test_chunks_equal_a_mask(seq_len, window, causal, batch, d_v):
+@given(
+    windowed=st.sampled_from([windowed_attention, chunks]),
+    seq_len=sizes(16),
+    window=sizes(18),
+    causal=st.booleans(),
+    batch=st.lists(sizes(2), max_size=2),
+    d_v=sizes(4),
+)
+def test_windows_equal_a_mask(windowed, seq_len, window, causal, batch, d_v):
     q, k, v = (randn(*batch, seq_len, width).requires_grad_() for width in (3, 3, d_v))
     expected = under_a_mask(q, k, v, window, causal, 0.7)
-    out = windowed_attention(q, k, v, window, causal=causal, scale=0.7)
+    out = windowed(q, k, v, window, causal=causal, scale=0.7)
     assert_close(out, expected)
     upstream = randn(*out.shape)
     ours, theirs = (torch.autograd.grad(y, (q, k, v), upstream) for y in (out, expected))
@@ -42,12 +49,13 @@ def test_a_query_sees_itself_and_window_earlier_keys():
     assert causal[5].tolist() == [False, False, False, True, True, True]
 
 
-@given(seq_len=sizes(40), window=sizes(8), causal=st.booleans())
-def test_windowed_pairs_are_those_that_chunks_multiply(seq_len, window, causal):
+@given(seq_len=sizes(40), window=sizes(44), causal=st.booleans())
+def test_windowed_pairs_are_those_that_are_multiplied(seq_len, window, causal):
     q, k, v = (randn(seq_len, 2) for _ in range(3))
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         windowed_attention(q, k, v, window, causal=causal, scale=1.0)
     assert counter.get_total_flops() == 2 * (2 + 2) * windowed_pairs(seq_len, window, causal)
+    assert windowed_pairs(seq_len, window, causal) <= seq_len**2
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

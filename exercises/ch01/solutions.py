@@ -27,7 +27,7 @@ def causal_softmax(scores: Float[Tensor, "tokens tokens"]) -> Float[Tensor, "tok
 
 
 def causal_softmax_another(scores):
-    rows = torch.zeros_like(scores)
+    rows = torch.zeros(scores.shape)  # float32, for float64 scores too
     for i in range(len(scores)):
         rows[i, : i + 1] = (scores[i, : i + 1] - scores[i, : i + 1].logsumexp(0)).exp()
     return rows
@@ -68,6 +68,6 @@ def recover(score: Callable[[Tensor, Tensor], Tensor], width: int) -> Float[Tens
 
 
 def recover_another(score, width):
-    probe = torch.linalg.qr(torch.randn(width, width, dtype=torch.float64)).Q  # any invertible matrix will do
-    answers = torch.tensor([[float(score(x, y)) for y in probe.T] for x in probe.T], dtype=torch.float64)
+    probe = torch.linalg.qr(torch.randn(width, width)).Q  # any invertible matrix will do, in any dtype
+    answers = torch.stack([torch.stack([score(x, y) for y in probe.T]) for x in probe.T])
     return probe @ answers @ probe.T

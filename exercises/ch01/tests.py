@@ -60,6 +60,17 @@ def causal_softmax(answer, case: Case) -> None:
                 torch.eye(tokens).bool(), -torch.inf
             ).softmax(-1),
             "the mask hides the past and keeps the future": wide.masked_fill(past.tril(-1), -torch.inf).softmax(-1),
+            "the mask is there, the softmax is missing": visible,
+            "sum(-1) without keepdim=True: column j is divided by the sum of row j": lambda: across(visible),
+            "sum(-1) without keepdim=True: column j is divided by the sum of row j, taken after the largest score": (
+                lambda: across(visible - visible.amax(-1, keepdim=True))
+            ),
+            "amax(-1) without keepdim=True: column j loses the largest score of row j": (
+                (visible - visible.amax(-1)).softmax(-1)
+            ),
+            "amax(-1) and sum(-1) without keepdim=True: column j gets what belongs to row j": lambda: across(
+                visible - visible.amax(-1)
+            ),
         },
         what="attention weight",
     )
@@ -67,8 +78,8 @@ def causal_softmax(answer, case: Case) -> None:
         raise Mistake(
             "weights above the diagonal should be exactly 0, and are only small", "fill in -inf, nothing finite"
         )
-    large = 200 if case.dtype == torch.float32 else 3000  # too large for exp, and not for exact differences
-    rows = torch.randperm(tokens, generator=case.generator).to(case.dtype)
+    large = 200 if case.dtype == torch.float32 else 800  # too large for exp, and not for differences in float32
+    rows = torch.randperm(tokens, generator=case.generator).to(case.dtype) % 2
     for likely, difficult in {
         "exp overflows: subtract the largest score of the row first": scores + large,
         "one maximum for the whole matrix: rows far below it underflow to 0/0; subtract each row's own": (
@@ -78,9 +89,10 @@ def causal_softmax(answer, case: Case) -> None:
             scores + large * ~past
         ),
     }.items():
-        hard, want = case.tensor(answer(difficult), (tokens, tokens), finite=False), softmax_by_loops(difficult)
+        got, want = answer(difficult), softmax_by_loops(difficult)
+        hard = case.tensor(got, (tokens, tokens), finite=False)
         for i in range(tokens):
-            if not hard[i].isfinite().all() or not case.close(hard[i], want[i], scores.dtype):
+            if not hard[i].isfinite().all() or not case.close(hard[i], want[i], got.dtype):
                 cut_off = (
                     "scores that are cut off (clamp) are other scores: subtract the row's largest in place of that"
                 )
@@ -98,6 +110,12 @@ def softmax_by_loops(scores: Tensor) -> Tensor:
         for j, power in enumerate(powers):
             weights[i, j] = power / sum(powers)
     return weights
+
+
+def across(scores: Tensor) -> Tensor:
+    """A softmax whose sums lie along the wrong axis."""
+    powers = scores.exp()
+    return powers / powers.sum(-1)
 
 
 def numbers(x: Tensor) -> str:
@@ -124,6 +142,9 @@ def head_matrices(answer, case: Case) -> None:
     def dealt(w: Tensor) -> Tensor:
         return w.reshape(width, rank, heads).mT
 
+    def lying(w: Tensor) -> Tensor:
+        return w.reshape(heads, width, rank).transpose(0, 1)
+
     case.same(
         answer(w_q, w_k, heads),
         want,
@@ -134,6 +155,12 @@ def head_matrices(answer, case: Case) -> None:
             ),
             "the heads are cut from the rows; W has shape (D, H r), and head h owns r columns": lambda: packed(
                 columns(w_q.mT), columns(w_k.mT)
+            ),
+            "W is cut as it lies in memory, row after row: split its columns, (D, H, r), then move H to the front": (
+                lambda: packed(lying(w_q), lying(w_k))
+            ),
+            "H is the middle axis of (D, H, r): move it to the front, or the product mixes the heads of each row": (
+                lambda: columns(w_q) @ columns(w_k).mT
             ),
             "the heads are summed: M_h is one matrix for each head": lambda: want.sum(0),
             "W_Q alone is used, for queries and for keys": lambda: packed(columns(w_q), columns(w_q)),
@@ -178,18 +205,23 @@ def recover(answer, case: Case) -> None:
     width = case.integer(2, 5)
     m = case.normal(width, width)
     m[0, 1] = m[1, 0] + case.choice(-1, 1)  # never nearly symmetric: M^T, or the mean of both, is always a mistake
-    asked = 0
+    asked, alike = 0, True  # `alike`: every call so far had one vector on both sides
 
     def score(x, y) -> Tensor:
-        nonlocal asked
-        asked += 1
+        nonlocal asked, alike
+        left, right = (
+            case.tensor(x, (width,), "first argument of score"),
+            case.tensor(y, (width,), "second argument of score"),
+        )
+        asked, alike = asked + 1, alike and torch.equal(left, right)
         if asked > width**2:
             raise Mistake(
                 f"score was called more than D^2 = {width**2} times",
-                "M has D^2 numbers, and each call gives one: never ask for the same one twice",
+                "score(x, x) sees the symmetric part of M alone, however often you ask: take two different vectors"
+                if alike
+                else "M has D^2 numbers, and each call gives one: never ask for the same one twice",
             )
-        x, y = (case.tensor(v, (width,), f"{which} argument of score") for v, which in ((x, "first"), (y, "second")))
-        return (x @ m.double() @ y).to(case.dtype)
+        return (left @ m.double() @ right).to(x.dtype)  # the caller's dtype, whichever the case has
 
     wide = m.double()
     got = answer(score, width)

@@ -104,6 +104,43 @@ def bounded(scores):
     return powers / powers.sum(-1, keepdim=True)
 
 
+@wrong("1.2", "the softmax forgotten", says="the mask is there, the softmax is missing")
+def no_softmax(scores):
+    return scores.masked_fill(hidden(scores), -torch.inf)
+
+
+@wrong("1.2", "a mask that multiplies by -inf", says="0 * inf")
+def times_infinity(scores):
+    return (scores + hidden(scores) * -torch.inf).softmax(-1)
+
+
+@wrong("1.2", "sums that lose their axis", says="divided by the sum of row j")
+def no_keepdim(scores):
+    powers = scores.exp().tril()
+    return powers / powers.sum(-1)
+
+
+@wrong("1.2", "sums that lose their axis, of stable powers", says="divided by the sum of row j, taken after")
+def stable_no_keepdim(scores):
+    visible = scores.masked_fill(hidden(scores), -torch.inf)
+    powers = (visible - visible.amax(-1, keepdim=True)).exp()
+    return powers / powers.sum(-1)
+
+
+@wrong("1.2", "maxima that lose their axis", says="loses the largest score of row j")
+def maximum_no_keepdim(scores):
+    visible = scores.masked_fill(hidden(scores), -torch.inf)
+    powers = (visible - visible.amax(-1)).exp()
+    return powers / powers.sum(-1, keepdim=True)
+
+
+@wrong("1.2", "maxima and sums that lose their axis", says="gets what belongs to row j")
+def neither_keepdim(scores):
+    visible = scores.masked_fill(hidden(scores), -torch.inf)
+    powers = (visible - visible.amax(-1)).exp()
+    return powers / powers.sum(-1)
+
+
 # 1.3
 
 
@@ -131,6 +168,18 @@ def summed(w_q, w_k, heads):
 def with_scale(w_q, w_k, heads):
     pairs = zip(w_q.chunk(heads, 1), w_k.chunk(heads, 1), strict=True)
     return torch.stack([q @ k.T for q, k in pairs]) / (w_q.shape[1] // heads) ** 0.5
+
+
+@wrong("1.3", "a view in place of a cut", says="as it lies in memory")
+def viewed(w_q, w_k, heads):
+    q, k = (w.view(heads, w.shape[0], -1) for w in (w_q, w_k))
+    return q @ k.mT
+
+
+@wrong("1.3", "heads left in the middle", says="move it to the front")
+def not_moved(w_q, w_k, heads):
+    q, k = (w.unflatten(1, (heads, -1)) for w in (w_q, w_k))
+    return q @ k.mT
 
 
 # 1.4
@@ -166,6 +215,11 @@ def ratio(w_q, w_k, other_q, other_k):
     return (other_q / w_q)[: w_q.shape[1]]
 
 
+@wrong("1.4", "all that lstsq gives", says="it is `.solution`")
+def whole_tuple(w_q, w_k, other_q, other_k):
+    return torch.linalg.lstsq(w_q, other_q)
+
+
 # 1.5
 
 
@@ -176,6 +230,13 @@ def quadratic(score, width):
     pairs = {(i, j): score(e[i] + e[j], e[i] + e[j]) for i in range(width) for j in range(i)}
     rows = [[own[i] if i == j else (pairs[max(i, j), min(i, j)] - own[i] - own[j]) / 2 for j in range(width)]
             for i in range(width)]  # fmt: skip
+    return torch.tensor(rows)
+
+
+@wrong("1.5", "each vector with itself, too often", says="sees the symmetric part of M alone")
+def polarised(score, width):
+    e = torch.eye(width, dtype=torch.float64)
+    rows = [[(score(x + y, x + y) - score(x - y, x - y)) / 4 for y in e] for x in e]
     return torch.tensor(rows)
 
 

@@ -99,8 +99,8 @@ def same_number(case: Case, got, want: float, near: dict[str, float], what: str,
 
 @exercise("2.2", "right_neighbours", cases=8)
 def right_neighbours(answer, case: Case) -> None:
-    # one fraction can be right by luck, or look like another mistake: four heads, the first of them a good one
-    heads = [random_head(case, good=k == 0) for k in range(4)]
+    # one fraction can be right by luck, or look like another mistake: five heads, the first two of them good ones
+    heads = [random_head(case, good=k < 2) for k in range(5)]
     wanted = [fractions(*head) for head in heads]
     got = [case.number(answer(*head), "fraction") for head in heads]
     for value, fraction in zip(got, wanted, strict=True):
@@ -113,10 +113,11 @@ def right_neighbours(answer, case: Case) -> None:
 def random_head(case: Case, good: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A head, and points on the sphere none of which is close to a tie."""
     d = case.integer(3, 6)
-    rank, n = case.integer(2, d), case.integer(5, 9)
+    rank, n = d if good else case.integer(2, d), case.integer(5, 9)
     w_q, w_k = case.normal(d, rank), case.normal(d, rank)
-    if good:
-        w_k = w_q + 0.3 * w_k
+    if good:  # nearly M = I, which finds the nearest query of a key as well
+        w_q = torch.linalg.qr(w_q).Q
+        w_k = w_q + 0.15 * w_k
     keys, queries = case.sphere(n, d), case.sphere(50, d)
     scores, distances = tables(w_q, w_k, queries, keys)
     clear = [margin(s) > 1e-3 and margin([-x for x in row]) > 1e-3 for s, row in zip(scores, distances, strict=True)]
@@ -141,8 +142,15 @@ def fractions(w_q: Tensor, w_k: Tensor, queries: Tensor, keys: Tensor) -> dict[s
 
     nearest = best(negative(distances))
     right = equal(best(scores), nearest)
+    place, nearest_place = best([[x for row in rows for x in row] for rows in (scores, negative(distances))])
     return {
         "": right,
+        "argmax() without a dim gives one place in the whole table of scores; each query needs its own": equal(
+            [place] * len(nearest), nearest
+        ),
+        "argmax() and argmin() without a dim give one place in the whole table; each query needs its own": float(
+            place == nearest_place
+        ),
         "this is the fraction of queries that go wrong": 1 - right,
         "this is the number of right queries, not their fraction": right * len(queries),
         "the count is divided by the number of keys": right * len(queries) / len(keys),

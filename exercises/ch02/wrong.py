@@ -70,6 +70,18 @@ def over_queries(w_q, w_k, queries, keys):
     return float((chosen == torch.cdist(queries, keys).argmin(0)).double().mean())
 
 
+@wrong("2.2", "one maximum for all queries", says="argmax() without a dim")
+def no_dim(w_q, w_k, queries, keys):
+    chosen = (queries @ w_q @ w_k.T @ keys.T).argmax()
+    return float((chosen == nearest(queries, keys)).double().mean())
+
+
+@wrong("2.2", "one maximum and one minimum for all queries", says="without a dim")
+def neither_dim(w_q, w_k, queries, keys):
+    chosen = (queries @ w_q @ w_k.T @ keys.T).argmax()
+    return float((chosen == torch.cdist(queries, keys).argmin()).double())
+
+
 @wrong("2.2", "queries and keys exchanged", says="W_Q and W_K are exchanged")
 def exchanged(w_q, w_k, queries, keys):
     return float(((queries @ w_k @ w_q.T @ keys.T).argmax(-1) == nearest(queries, keys)).double().mean())

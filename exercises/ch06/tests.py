@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from ..case import Case, Mistake
+from ..case import Case, Mistake, coarsest
 from ..registry import exercise
 
 
@@ -130,6 +130,7 @@ def as_low_rank(answer, case: Case) -> None:
             "a block's columns are 0 outside its rows; here they fill all rows": lambda: filled(left, right),
         },
         what="product U V^T",
+        dtype=coarsest(u, v),
         otherwise="column number c of U and column number c of V must belong to the same level, block and rank",
     )
 

@@ -6,7 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..case import Case, Mistake
+from ..case import Case, Mistake, coarsest
 from ..registry import exercise
 
 
@@ -36,11 +36,8 @@ def kronecker_as_level(answer, case: Case) -> None:
     if shapes != (right, left) and shapes == (left, right):
         raise Mistake(f"right should have shape {right}, and has {left}", "right and left are exchanged")
     R, L = case.tensor(got[0], right, "right factor"), case.tensor(got[1], left, "left factor")
-    if (
-        a == b
-        and case.close(L[0, 0, :, 0].T, B.double(), A.dtype)
-        and case.close(R[0, 0, :, :, 0].T, A.double(), A.dtype)
-    ):
+    dtype = coarsest(*got)
+    if a == b and case.close(L[0, 0, :, 0].T, B.double(), dtype) and case.close(R[0, 0, :, :, 0].T, A.double(), dtype):
         raise Mistake("the product is B (x) A", "A and B are exchanged: A belongs to left, B to right")
     for one, what in ((R[0, ..., 0], "right"), (L[0, :, :, 0], "left")):
         if len(one) > 1 and float(one[1:].abs().max()) == 0:
@@ -62,6 +59,7 @@ def kronecker_as_level(answer, case: Case) -> None:
         },
         what="product of your level",
         loose=5,
+        dtype=dtype,
     )
 
 

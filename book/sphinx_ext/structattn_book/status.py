@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -88,8 +89,8 @@ class RecordsTable(SphinxDirective):
 
 
 def shortened(commits: str) -> str:
-    """Each of the commits at which the parts of a record were made, in ten digits."""
-    return "; ".join(commit[:10] for commit in commits.split("; "))
+    """Each of the commits at which the parts of a record were made, in ten digits; "-dirty" after it stays."""
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]+", r"\1", commits)
 
 
 def git_commit(root: Path) -> str:

@@ -106,7 +106,8 @@ export default {
     const scale = slider({ label: html("span", {}, "Scale τ"), min: 0, max: 4, step: 0.1, format: (value) => value.toFixed(1), act: (value) => set({ scale: value }) });
 
     // The plane
-    const id = (name) => `${unique}-${name}`;
+    const own = freshId();
+    const id = (name) => `${own}-${name}`;
     const gradient = svg("linearGradient", { id: id("score"), gradientUnits: "userSpaceOnUse" },
       svg("stop", { offset: 0, style: "stop-color: var(--low); stop-opacity: .75" }),
       svg("stop", { offset: 0.5, style: "stop-color: var(--ground); stop-opacity: 0" }),

@@ -3,6 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const unique = `sx-${Math.random().toString(36).slice(2, 8)}`; // ids of two modules on one page must differ
 let made = 0;
+const freshId = () => `${unique}-${made++}`; // two of one module must differ as well
 
 // An element with attributes and children; an attribute "onclick" is a listener, null and false leave it out.
 const fill = (node, attributes, children) => {
@@ -55,7 +56,7 @@ const orthonormal = (vectors) => {
 
 // A labelled slider. `show(value, limits)` makes it follow the model.
 const slider = ({ label, min, max, step, format = String, act, className = "" }) => {
-  const id = `${unique}-${made++}`;
+  const id = freshId();
   const output = html("output", { for: id });
   const input = html("input", { type: "range", id, min, max, step, oninput: () => act(Number(input.value)) });
   const node = html("div", { class: `sx-slider ${className}` }, html("label", { for: id }, label), output, input);
@@ -70,7 +71,7 @@ const slider = ({ label, min, max, step, format = String, act, className = "" })
 
 // One of several, as a row of radio buttons; options are [value, text].
 const choices = ({ label, options, act }) => {
-  const name = `${unique}-${made++}`;
+  const name = freshId();
   const inputs = options.map(([value]) => html("input", { type: "radio", name, value, onchange: () => act(value) }));
   const row = options.map(([, text], i) => html("label", {}, inputs[i], html("span", {}, text)));
   const node = html("fieldset", { class: "sx-choices" }, html("legend", {}, label), html("div", {}, ...row));

@@ -28,8 +28,8 @@ const effectiveRank = (setting, i, j) => {
   return total(ranks);
 };
 
-// Pairs that chunks of `window` queries multiply: each chunk meets itself and the one before.
-const windowedPairs = (tokens, window) => (window >= tokens ? tokens ** 2 : Math.ceil(tokens / window) * window * 2 * window);
+// Pairs that chunks of `window` queries multiply, where that saves any: each chunk meets itself and the one before.
+const windowedPairs = (tokens, window) => Math.min(Math.ceil(tokens / window) * window * 2 * window, tokens ** 2);
 
 // One head on the whole sequence, counted like sa.attention_cost: both halves of a causal product.
 const costs = ({ kind, tokens, ranks, window, shift }) => {

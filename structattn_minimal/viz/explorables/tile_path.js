@@ -97,7 +97,7 @@ export default {
     const next = button("Next phase", () => walk(1), { class: "main" });
 
     // The map
-    const id = `${unique}-hatch`;
+    const id = freshId();
     const hatch = svg("pattern", { id, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       svg("rect", { width: 6, height: 6, style: "fill: var(--accent); opacity: .8" }),
       svg("line", { x1: 0, x2: 0, y1: 0, y2: 6, style: "stroke: var(--ground); stroke-width: 2.5" }));
