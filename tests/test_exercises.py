@@ -15,7 +15,7 @@ from exercises.wrong import wrong_answers
 
 NUMBERS = list(exercises())
 FRESH = "fresh"  # a seed of this run's own; drawn late, since parallel runs must collect the same tests
-SEEDS = [7_000_000, 7_001_000, 7_002_000, FRESH]
+SEEDS = [7_000_000, 7_001_000, FRESH]
 
 
 def drawn(seed) -> int:
