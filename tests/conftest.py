@@ -17,13 +17,6 @@ from explorable_page import browser, js, shown  # noqa: E402, F401 (fixtures; af
 settings.register_profile("book", derandomize=True, deadline=None, database=None, max_examples=30)
 settings.load_profile("book")
 
-LONG = ("test_site", "test_colab", "test_exercises_grader")
-
-
-def pytest_collection_modifyitems(items):
-    """Files of long tests first: what is left at the end is short, and no worker waits for another's."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
-
 
 def pytest_runtest_setup(item):
     if "torch" in sys.modules:  # not every test needs torch
