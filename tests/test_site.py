@@ -279,7 +279,7 @@ def complaints(browser, tmp_path):
         ("figures", '<article><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" alt=""></article>', "no alt"),
         ("figures", '<div class="plotly-figure" data-drawn="yes" aria-label="x"></div>', "not drawn"),
         ("figures", '<div class="explorable" data-module="x" data-ready="yes" aria-label="x"></div>', "not drawn"),
-        ("figures", 2 * '<div class="explorable"><i id="a"></i></div>', "twice"),
+        ("figures", 2 * '<div class="explorable" data-ready="yes"><i id="a"></i></div>', "twice"),
         ("overflow", '<div style="width: 600px">wide</div>', "608"),
         ("illegible", WIDE_PICTURE, "text of 7.1 px: seven inches"),
         ("illegible", f"<details>{WIDE_PICTURE}</details>", "text of 7.1 px: seven inches"),
