@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from exercises.case import Case
+from exercises.case import Case, Mistake
 from exercises.learner import verdict_on
 from exercises.registry import CELL, UnknownExercise, exercises, find, pages
 from exercises.verdict import judge, local
@@ -89,7 +89,11 @@ def test_a_float32_answer_is_right(number):
 
 
 def test_a_right_answer_is_right_however_near_a_mistake_comes():
-    Case(0).same(torch.ones(2), torch.ones(2), {"a fifth too much": torch.full((2,), 1.22)}, loose=1000)
+    right, wrong = torch.ones(2), torch.full((2,), 1.22)
+    near = {"a fifth too much": wrong}
+    with pytest.raises(Mistake, match="a fifth too much"):
+        Case(0).same(wrong, right, near, loose=1000)
+    Case(0).same(right, right, near, loose=1000)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
