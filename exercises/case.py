@@ -116,14 +116,15 @@ class Case:
         """
         dtype = dtype or (got.dtype if isinstance(got, Tensor) else self.dtype)
         want = want.double()
-        near = {likely: value() if callable(value) else value for likely, value in (near or {}).items()}
-        near = {likely: value.double() for likely, value in near.items()}
-        if isinstance(got, Tensor) and got.is_floating_point():
-            done = got.shape == want.shape and self.close(got, want, dtype, loose)  # however near a mistake may come
+        numbers = isinstance(got, Tensor) and got.is_floating_point()
+        done = numbers and got.shape == want.shape and self.close(got, want, dtype, loose)
+        if numbers and not done:  # what is right is right, however near a mistake may come
+            near = {likely: value() if callable(value) else value for likely, value in (near or {}).items()}
+            near = {likely: value.double() for likely, value in near.items()}
             gaps = {}  # a recognised mistake says more than a wrong shape or a nan does
             for likely, value in near.items():
                 right = want.shape == value.shape and self.close(value, want, dtype, loose)  # in this case, by chance
-                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose) and not (right or done):
+                if got.shape == value.shape and self.alike(got.double(), value, dtype, loose) and not right:
                     gaps[likely] = largest((got.double() - value)[value.isfinite()])
             if gaps:  # two may come near each other by chance: the nearest was made, the first of those that are equal
                 tie = min(gaps.values()) + 0.05 * self.tolerance(want, dtype, loose)

@@ -286,6 +286,6 @@ def _draw(logits: Float[Tensor, "batch vocab"], temperature: float, generator) -
     """The best token of each row, or a sample."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    exact = logits.double() if logits.dtype == torch.float64 else logits.float()
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     below_best = exact - exact.amax(-1, keepdim=True)  # at most 0, so that no temperature is too small to divide by
     return torch.multinomial((below_best / temperature).softmax(-1), 1, generator=generator)
