@@ -229,7 +229,7 @@ class TextComparison(Comparison):
         return replace(self, steps=self.sweep_steps, windows=self.sweep_windows) if stage == "sweep" else self
 
 
-ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256), steps=6000, batch=128)
+ICL_16 = RegressionComparison(d=16, widths=(32, 64, 128, 256, 512), steps=6000, batch=128)
 SLOW = replace(ICL_16, steps=8000, curriculum=0.4, power=2.0)  # what is not begun on few dimensions is never learned
 RATES = replace(
     SLOW, widths=(64, 128, 256), steps=4000, rates=(3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2), seeds=()
@@ -251,7 +251,7 @@ COMPARISONS = {
     "icl-16": ICL_16,
     "icl-32": replace(SLOW, d=32, widths=(32, 64, 128, 256, 512)),
     # without the highest rate, which at d = 32 was best at width 32 alone, and with as many seeds as rates again
-    "icl-64": replace(SLOW, d=64, widths=(64, 128, 256, 512), rates=(2e-3, 4e-3, 8e-3), seeds=(0, 1, 2)),
+    "icl-64": replace(SLOW, d=64, widths=(32, 64, 128, 256, 512), rates=(2e-3, 4e-3, 8e-3), seeds=(0, 1, 2)),
     # does the lead at half the rank last? four times as long
     "icl-16-long": replace(ICL_16, widths=(64,), steps=24_000, methods=("standard", "btt", "mlr")),
     # does the best rate stay where it is from width to width? and without muP?
