@@ -10,7 +10,7 @@ import torch
 from chapter_cells import run_cells
 from scipy.stats import spearmanr
 
-from structattn_minimal.experiments import records, regression_task
+from structattn_minimal.experiments import records, regression_task, reproduction
 from structattn_minimal.experiments import regression_claims as claims
 from structattn_minimal.experiments.presets import COMPARISONS, SCORERS
 
@@ -27,6 +27,7 @@ OTHERS = (
     "live_runs",
 )
 INSIDE = ("inside", "found(model)", "shares", "spectra", "sigma")
+SWEEPS = claims.recorded(["rates", "rates_plain"])
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,12 @@ def read(monkeypatch, capsys):
     """What the chapter's cells print, given these records of comparisons, by d."""
 
     def cells(there: dict[int, dict]) -> str:
-        first = records.read_record("icl_32_first")
+        others = {name: records.read_record(name) for name in ("icl_32_first", "icl_16_again")}
+        there = SWEEPS | there
         monkeypatch.setattr(
             claims, "recorded", lambda names=claims.DIMENSIONS: {n: there[n] for n in names if n in there}
         )
-        monkeypatch.setattr(records, "read_record", {"icl_32_first": first}.__getitem__)
+        monkeypatch.setattr(records, "read_record", others.__getitem__)
         names = {"torch": torch, "regression_task": regression_task}
         return run_cells(monkeypatch, capsys, SOURCE, without=(*OTHERS, *INSIDE), **names)
 
@@ -72,7 +74,7 @@ def test_a_record_with_gaps_is_told_as_it_is(read, both):
     gone = [seed | {"last": None, "diverged_at": 3} for seed in runs["standard_1_D64"]["by_seed"]]
     runs["standard_1_D64"] = runs["standard_1_D64"] | {"by_seed": gone, "last": None, "diverged": 4}
     printed = read({16: both[16] | {"runs": runs, "missing": ["mlr_D64"]}})
-    assert re.search(r"^ *d = 16 +14 +1 +6000 +128 +4 +4$", printed, re.M)
+    assert re.search(r"^ *d = 16 +18 +1 +6000 +128 +4 +4$", printed, re.M)
     assert "d = 32: not recorded yet" in printed
     assert "4 trainings diverged" in printed
     row = re.search(r"^ *D = 64 +0\.5 d +(.*)", printed, re.M)[1].split()
@@ -87,9 +89,12 @@ def test_every_record_is_told(read, every):
     assert re.search(r"^Below r = d, one head .* holds +holds +does not hold$", printed, re.M)
     assert len(re.findall(r"d = \d\d\. Structure wins at every budget", printed)) == 2 * len(every)
     assert f"figure of {sum(len(record['setting']['methods']) for record in every.values())} lines" in printed
+    assert "figure of 24 lines" in printed  # a sweep with and one without muP: three widths of four scorers each
     assert re.search(r"^ *D = 256 +0\.5 d +0\.56 +3\.3 +0\.34 \(7\.7\)$", printed, re.M)
     assert re.findall(r"^.*\*$", printed, re.M) == re.findall(r"^BTT and MLR need .* of 0\.1  .*\*$", printed, re.M)
-    assert "d = 16 was timed with 1c1d17d or f9f1f41 or 6f49a39 on NVIDIA H100" in printed
+    assert len(re.findall(r"^- d = \d\d was timed with \w{7} on NVIDIA H\d00$", printed, re.M)) == 3
+    assert len(re.findall(r"^.* 8 heads +\S+ \(.*\) +0\.\d+ .* yes$", printed, re.M)) == 2
+    assert re.search(r"^MLR, 8 heads +0\.0046 .* 0\.004 .* 0\.002 +no$", printed, re.M)
 
 
 # What the prose says
@@ -112,7 +117,7 @@ def test_at_half_the_rank_structure_is_four_to_seven_times_better(both, d, half)
         assert ours["query_key_params_a_layer"] <= theirs["query_key_params_a_layer"]
         low, high = {16: (1.7, 2.0), 32: (2.0, 3.0)}[d]
         assert low < leads[1][method] < high
-    assert max(lead[m] for lead in leads.values() for m in claims.STRUCTURED if lead[m] is not None) < 10
+    assert max(lead[m] for lead in leads.values() for m in claims.STRUCTURED) < 10
 
 
 def test_at_a_quarter_of_the_rank_the_picture_is_mixed(both, every):
@@ -121,7 +126,7 @@ def test_at_a_quarter_of_the_rank_the_picture_is_mixed(both, every):
     assert (lead["width"], lead["rank"]) == (64, 8)
     assert lead["mlr"] < 1
     assert 2.5 < lead["btt"] < 3.5
-    lead, runs = claims.leads(every[64])[1], every[64]["runs"]
+    lead, runs = claims.leads(every[64])[2], every[64]["runs"]
     assert (lead["width"], lead["rank"]) == (128, 16)
     assert lead["mlr"] < 1
     assert 1 < lead["btt"] < 1.25
@@ -161,17 +166,30 @@ def test_half_the_width_does_at_128_and_not_at_64(both, d):
 def test_at_twice_the_rank_structure_is_still_ahead(both, d):
     (lead,) = (lead for lead in claims.leads(both[d]) if lead["rank"] == 2 * d)
     assert all(1.5 < lead[method] < 3 for method in claims.STRUCTURED)
+    if d == 16:
+        assert claims.leads(both[d])[-1]["rank"] == 4 * d
+        assert all(1.35 < claims.leads(both[d])[-1][method] < 3 for method in claims.STRUCTURED)
 
 
-def test_at_d_32_mlr_of_half_the_width_is_level_at_512_as_well_and_nobody_is_at_d_64(every):
-    ours, theirs = of(every[32], "mlr_D256"), of(every[32], "standard_D512")
-    assert ours["last"] < theirs["last"] < of(every[32], "btt_D256")["last"]
-    assert not claims.apart(ours, theirs)
-    narrow = [of(every[64], f"{method}_D128")["last"] for method in claims.STRUCTURED]
-    assert min(narrow) > 1.4 * of(every[64], "standard_D256")["last"]
+def test_what_half_the_width_does_at_256(every):
+    wide = {d: of(every[d], "standard_D512") for d in (16, 32, 64)}
+    btt, mlr = ({d: of(every[d], f"{method}_D256") for d in wide} for method in claims.STRUCTURED)
+    assert max(btt[16]["last"], mlr[16]["last"]) < wide[16]["last"]
+    assert claims.apart(btt[16], wide[16])
+    assert not claims.apart(mlr[16], wide[16])
+    assert mlr[32]["last"] < wide[32]["last"] < btt[32]["last"]
+    assert not claims.apart(mlr[32], wide[32])
+    for narrow, width in ((32, 64), (64, 128), (128, 256), (256, 512)):
+        ours = min(of(every[64], f"{method}_D{narrow}")["last"] for method in claims.STRUCTURED)
+        assert ours > of(every[64], f"standard_D{width}")["last"]
+    assert of(alive(every[64]), "mlr_D256")["last"] < wide[64]["last"]
 
 
-def test_one_head_wins_below_rank_d_and_then_falls_behind(both):
+def alive(record):
+    return claims.without_idle(record, regression_task.answering_zero(COMPARISONS["icl-64"]))
+
+
+def test_one_head_wins_below_rank_d_and_then_falls_behind(both, every):
     assert all(claims.one_head(both[d]).holds for d in (16, 32))
     overlap = [
         (d, width)
@@ -188,6 +206,11 @@ def test_one_head_wins_below_rank_d_and_then_falls_behind(both):
     (foreseen,) = (model for model in wide["swept"] if model["rate"] == wide["best_rate"])
     assert wide["swept"].index(foreseen) == 2  # the prose names its place
     assert foreseen["last"] < wide["lowest"]
+    wider = of(both[32], "standard_1_D512")
+    assert min(model["last"] for model in wider["swept"] if model["rate"] == wider["best_rate"]) < wider["lowest"]
+    for d in (32, 64):
+        best, *wide = (of(every[d], f"standard_1_D{width}")["last"] for width in (128, 256, 512))
+        assert best < min(wide)
 
 
 def test_rank_is_not_all(both):
@@ -216,51 +239,77 @@ def test_which_budgets_structure_wins(both, d):
     assert 96 not in record["setting"]["widths"]
     won = [(budget, ours, theirs) for budget, ours, theirs in offers if budget >= since]
     new = [(ours, theirs) for budget, ours, theirs in won if theirs["training_macs_a_model"] == budget]
-    assert len(new) == {16: 1, 32: 2}[d]
-    assert all(1 < theirs["last"] / ours["last"] < 1.2 and not claims.apart(ours, theirs) for ours, theirs in new)
-    comparable = record | {"runs": {name: run for name, run in record["runs"].items() if name not in later(record)}}
-    offers = claims.bought(comparable, "seconds_a_model")
-    clear = [(ours["width"], theirs["width"]) for _, ours, theirs in offers if claims.apart(ours, theirs)]
+    close = [theirs["width"] for ours, theirs in new if not claims.apart(ours, theirs)]
+    assert close == {16: [256], 32: [256, 512]}[d]
+    assert all(1 < theirs["last"] / ours["last"] < 1.2 for ours, theirs in new if theirs["width"] in close)
+    offers = claims.bought(record, "seconds_a_model")
+    lost = [budget for budget, ours, theirs in offers if ours["last"] >= theirs["last"]]
     if d == 16:
-        assert clear == []
+        assert offers[0][0] == of(record, "btt_D64")["seconds_a_model"] <= of(record, "standard_D64")["seconds_a_model"]
+        assert lost == [of(record, "standard_D128")["seconds_a_model"]]
     else:
         since = of(record, "btt_D128")["seconds_a_model"]
         assert claims.wins_from(offers) == since
         unclear = [theirs for budget, ours, theirs in offers if budget >= since and not claims.apart(ours, theirs)]
-        assert unclear == [of(record, "standard_D256")]
+        assert unclear == [of(record, "standard_D256"), of(record, "standard_D512")]
 
 
-def later(record):
-    """The runs that do not share the clock of the first."""
-    first, *_ = clocks = claims.clocks(record)
-    assert len(clocks) <= 2
-    return {name for name, run in record["runs"].items() if claims.clock(record, run) != first}
+def test_the_seconds_of_each_record_are_of_one_clock(every):
+    assert all(len(claims.clocks(record)) == 1 for record in every.values())
+    assert len({run["commit"] for record in every.values() for run in record["runs"].values()}) > 1  # what was learned
 
 
-def test_which_seconds_are_of_one_clock(every):
-    assert later(every[16]) == {"standard_1_D256", "btt_D256", "mlr_D256"}
-    assert later(every[32]) == {"btt_D32", "mlr_D32", "standard_D512", "btt_D512", "mlr_D512"}
-    assert later(every[64]) == set()
-    narrow = [of(every[32], f"{method}_D32")["last"] for method in claims.STRUCTURED]
-    assert min(narrow) > of(every[32], "standard_1_D32")["last"]  # they win on no clock: one head is cheaper, too
+def test_mup_carries_a_rate_over_and_nothing_does_without_it():
+    with_it, without = SWEEPS.values()
+    assert (with_it["setting"] | {"mup": False}) == without["setting"]
+    kept, lost = ({method: claims.carried_over(sweep, method) for method in SCORERS} for sweep in (with_it, without))
+    assert [method for method, cost in kept.items() if cost > 1] == ["mlr"]
+    assert kept["mlr"] == pytest.approx(1.2, abs=0.02)
+    assert min(lost.values()) > 40
+    falls = {method: rates[64] / rates[256] for method in SCORERS for rates in [claims.best_rates(without, method)]}
+    assert falls == pytest.approx({"standard": 4, "standard_1": 4, "btt": 2, "mlr": 4})
+    rates = claims.best_rates(with_it, "btt")
+    assert rates[128] < min(rates[64], rates[256])
+    flat = [m["last"] for m in of(with_it, "btt_D128")["swept"] if rates[128] <= m["rate"] <= rates[64]]
+    assert len(flat) == 3
+    assert max(flat) < 1.8 * min(flat)
+    for name, run in with_it["runs"].items():
+        ours, theirs = (min(model["last"] for model in one["swept"]) for one in (run, of(without, name)))
+        if run["method"] == "standard_1":
+            assert 1 < ours / theirs < 2
+        else:
+            assert ours < theirs
+
+
+def test_of_four_runs_made_again_three_agree(both):
+    again = records.read_record("icl_16_again")
+    found = {run.name: run for run in reproduction.compared(again["runs"], both[16]["runs"], "last")}
+    assert {name: run.agrees for name, run in found.items()} == {
+        "standard_D64": True,
+        "standard_1_D64": True,
+        "btt_D64": True,
+        "mlr_D64": False,
+    }
+    assert [name for name, run in found.items() if run.rates[0] != run.rates[1]] == ["standard_1_D64", "mlr_D64"]
+    mlr, lowest = of(again, "mlr_D64"), again["setting"]["rates"][0]
+    assert mlr["best_rate"] == lowest
+    assert min(model["last"] for model in mlr["swept"]) < mlr["lowest"]
+    assert 2 < found["mlr_D64"].found / found["mlr_D64"].recorded < 2.2
+    assert of(again, "standard_D64")["last"] / mlr["last"] == pytest.approx(3, abs=0.2)
+    for name, run in again["runs"].items():  # the same seeds and prompts: they part little by little
+        for once, more in zip(of(both[16], name)["swept"], run["swept"], strict=True):
+            assert more["curve"]["loss"][0] == pytest.approx(once["curve"]["loss"][0], rel=2e-3)
+    assert len({of(both[16], name)["hardware"] for name in found} | {again["hardware"]}) == 2
 
 
 def test_best_rates_are_as_told(both, every):
-    """From width 64 on, at most a step apart but for one head at d = 32, whose best rate rises by two."""
+    """From width 64 on, at most a step apart but for one head at d = 32, whose best rate rises by two from the edge."""
     for d, record in both.items():
         rates = record["setting"]["rates"]
         for method in SCORERS:
             best = [rates.index(rate) for width, rate in claims.best_rates(record, method).items() if width >= 64]
             steps = max(best) - min(best)
-            assert steps <= 1 or (d, method, best) == (32, "standard_1", [0, 1, 2])
-        at_the_end = [model["last"] for run in record["runs"].values() if run["width"] == 32 for model in run["swept"]]
-        assert min(at_the_end) > 0.2 or d == 16
-    assert [
-        run["method"]
-        for run in both[16]["runs"].values()
-        if run["width"] == 32
-        if min(m["last"] for m in run["swept"]) < 0.2
-    ] == ["standard_1"]
+            assert steps <= 1 or (d, method, best) == (32, "standard_1", [0, 1, 2, 2])
     highest = max(both[32]["setting"]["rates"])
     assert [run["width"] for run in both[32]["runs"].values() if run["best_rate"] == highest] == [32]
     assert COMPARISONS["icl-64"].rates == tuple(rate for rate in both[32]["setting"]["rates"] if rate < highest)
@@ -268,7 +317,12 @@ def test_best_rates_are_as_told(both, every):
     places = {
         method: [rates.index(rate) for rate in claims.best_rates(every[64], method).values()] for method in SCORERS
     }
-    assert places == {"standard": [0, 1, 2], "standard_1": [0, 1, 1], "btt": [0, 1, 2], "mlr": [0, 0, 2]}
+    assert {method: (at[1], at[-1]) for method, at in places.items()} == {
+        "standard": (0, 1),
+        "standard_1": (0, 2),
+        "btt": (0, 2),
+        "mlr": (0, 2),
+    }
     assert min(m["last"] for run in every[64]["runs"].values() if run["width"] == 64 for m in run["swept"]) > 0.5
     too_high = of(both[32], "standard_1_D256")["swept"][3]
     assert claims.learned_nothing(too_high, regression_task.answering_zero(COMPARISONS["icl-32"]))
@@ -300,7 +354,11 @@ def courses(every):
 
 def test_nearly_all_learn_while_it_is_easy(courses):
     hard = [one for one in courses if one["low"] > 0.6]
-    assert [(one["d"], one["method"], one["width"]) for one in hard] == [(16, "mlr", 32), (64, "mlr", 256)]
+    assert [(one["d"], one["method"], one["width"]) for one in hard] == [
+        (16, "mlr", 32),
+        (64, "mlr", 32),
+        (64, "mlr", 256),
+    ]
     assert all(one["low"] > 0.9 for one in hard)
 
 
@@ -326,9 +384,9 @@ def test_the_error_climbs_until_the_last_dimension_has_joined(courses):
         means[one["d"], one["method"], one["width"]].append((one["peak"], one["end"]))
     means = {key: [sum(column) / len(column) for column in zip(*seeds, strict=True)] for key, seeds in means.items()}
     for d in (16, 32, 64):
-        assert spearmanr([mean for (of_d, *_), mean in means.items() if of_d == d]).statistic > 0.9
+        assert spearmanr([mean for (of_d, *_), mean in means.items() if of_d == d]).statistic > 0.85
     drops = {key: peak / end for key, (peak, end) in means.items()}
-    assert all(drop < 1.4 for (d, _, width), drop in drops.items() if (d, width) in ((32, 32), (64, 64)))
+    assert all(drop < 1.4 for (d, _, width), drop in drops.items() if (d, width) in ((32, 32), (64, 32), (64, 64)))
     wide = {key: drop for key, drop in drops.items() if key[0] < 64 and key[2] >= 256}
     assert all((drop > 15) == (method != "standard_1") for (_, method, _), drop in wide.items())
 
@@ -358,7 +416,7 @@ def test_at_d_16_two_models_learned_nothing(both):
     assert idle == [("standard_1", max(both[16]["setting"]["rates"]))] * 2
 
 
-def test_of_the_second_attempt_three_models_learned_nothing(both):
+def test_of_the_second_attempt_four_models_learned_nothing(both):
     zero, highest = regression_task.answering_zero(COMPARISONS["icl-32"]), max(both[32]["setting"]["rates"])
     grown = both[32]["setting"]["curriculum"] * both[32]["setting"]["steps"]
 
@@ -374,6 +432,7 @@ def test_of_the_second_attempt_three_models_learned_nothing(both):
         ("mlr", 32): False,
         ("standard_1", 256): True,
         ("standard", 512): True,
+        ("standard_1", 512): True,
     }
     assert all((model["rate"], model["seed"]) == (highest, 100) for model in idle.values())
     single = [
@@ -391,35 +450,54 @@ def test_of_the_second_attempt_three_models_learned_nothing(both):
     assert changed == {"power", "curriculum", "batch"}
 
 
-def test_at_d_64_one_model_learned_nothing_at_the_rate_that_was_best_for_another_seed(every):
+def test_at_d_64_two_models_learned_nothing_one_at_a_rate_that_was_best_for_another_seed(every):
     zero = regression_task.answering_zero(COMPARISONS["icl-64"])
     idle = [
-        (run, model["rate"], model["seed"])
+        (run["method"], run["width"], model["rate"], model["seed"])
         for run, model in claims.models_of(every[64])
         if claims.learned_nothing(model, zero)
     ]
-    assert idle == [(of(every[64], "mlr_D256"), 8e-3, 1)]
-    for width in (64, 128, 256):  # the seed of the sweep is lower than all others, for all scorers, at width 256
-        runs = [run for run in every[64]["runs"].values() if run["width"] == width]
-        lower = [min(model["last"] for model in run["swept"]) < run["lowest"] for run in runs]
-        assert lower == [width == 256] * 4
+    assert idle == [("mlr", 32, 2e-3, 1), ("mlr", 256, 8e-3, 1)]
+    lower = {  # the seed of the sweep, at the best rate, than each of the others
+        width: [
+            run["method"]
+            for run in every[64]["runs"].values()
+            if run["width"] == width
+            if min(model["last"] for model in run["swept"]) < run["lowest"]
+        ]
+        for width in (256, 512)
+    }
+    assert lower == {256: list(SCORERS), 512: ["mlr"]}
     foreseen = of(every[64], "mlr_D256")["swept"][2]
     assert foreseen["rate"] == 8e-3
-    assert foreseen["last"] == min(model["last"] for _, model in claims.models_of(every[64]))
+    assert foreseen["last"] == min(model["last"] for run, model in claims.models_of(every[64]) if run["width"] == 256)
 
 
-def test_d_64_is_not_finished(every):
+def test_d_64_at_the_rank_of_the_task(every):
     record = every[64]
-    below = [run for run, model in claims.models_of(record) if model["last"] < record["baselines"]["ridge"]]
-    assert sorted(f"{run['method']}_D{run['width']}" for run in below) == ["btt_D256", "mlr_D256", "mlr_D256"]
-    highest = max(record["setting"]["rates"])
-    at_the_end = {
-        run["method"] for run in record["runs"].values() if run["width"] == 256 if run["best_rate"] == highest
-    }
-    assert at_the_end == {"standard", "btt", "mlr"}
+    standard, btt, mlr = (of(record, f"{method}_D512") for method in ("standard", "btt", "mlr"))
+    assert standard["head_dimension"] == 64
+    assert 1.9 < standard["last"] / btt["last"] < 2.1
+    assert 4 < standard["last"] / mlr["last"] < 4.5
+    assert claims.apart(mlr, standard)
+    assert not claims.apart(btt, standard)
+    assert standard["last"] > record["baselines"]["ridge"]
+    assert claims.LOW < of(record, "standard_D256")["last"] < 1.15 * claims.LOW
+    assert [
+        [claims.bottleneck(every[d], low).holds for low in (claims.LOW, every[d]["baselines"]["ridge"])]
+        for d in (16, 64)
+    ] == [[False, True], [True, False]]
+    edges = [run["best_rate_is_at_the_edge"] for run in record["runs"].values()]
+    assert sum(edges) > 0.6 * len(edges)
+    upper = [
+        run["best_rate"] == record["setting"]["rates"][-1] for run in record["runs"].values() if run["width"] >= 256
+    ]
+    assert (sum(upper), len(upper)) == (6, 8)
     assert record["setting"]["steps"] == every[32]["setting"]["steps"]
-    assert min(run["last"] for run in record["runs"].values()) > 2 * record["baselines"]["ridge"]
-    assert max(lead["rank"] for lead in claims.leads(record)) == 32
+
+
+def test_d_64_at_half_the_rank(every):
+    record = every[64]
     standard, btt, mlr = (of(record, f"{method}_D256") for method in ("standard", "btt", "mlr"))
     assert 3 < standard["last"] / btt["last"] < 3.5
     assert all(
@@ -429,23 +507,24 @@ def test_d_64_is_not_finished(every):
     assert claims.apart(btt, standard)
     first, _, third = (model["last"] for model in mlr["by_seed"])
     assert max(first, third) < btt["lowest"]
-    for width in (64, 128):
+    for width in (32, 64, 128):
         ends = {method: of(record, f"{method}_D{width}")["last"] for method in SCORERS}
         assert min(ends, key=ends.get) == "standard_1"
-        assert not claims.apart(of(record, f"standard_1_D{width}"), of(record, f"btt_D{width}"))
+        assert claims.apart(of(record, f"standard_1_D{width}"), of(record, f"btt_D{width}")) == (width == 32)
     assert not claims.one_head(record).holds
-    assert of(record, "standard_1_D256")["last"] > of(record, "standard_1_D128")["last"]
+
+
+def test_which_budgets_structure_wins_at_d_64(every):
+    record = every[64]
     for currency in claims.CURRENCIES:
-        *smaller, (budget, ours, theirs) = claims.bought(record, currency)
-        assert ours["last"] < theirs["last"]
-        assert budget == of(record, "btt_D256")[currency]
-        assert all(a["last"] > b["last"] for _, a, b in smaller)
-    assert all("does not hold" in str(verdict) for verdict in claims.verdicts(record)[-2:])
-    alive = claims.without_idle(record, regression_task.answering_zero(COMPARISONS["icl-64"]))
-    for currency in claims.CURRENCIES:
-        assert claims.wins_from(claims.bought(alive, currency)) == of(record, "mlr_D256")[currency]
-    reached = {method: claims.low_from(alive, method, claims.LOW) for method in SCORERS}
-    assert reached == {"standard": None, "standard_1": None, "btt": 256, "mlr": 256}
+        won = [budget for budget, ours, theirs in claims.bought(record, currency) if ours["last"] < theirs["last"]]
+        from_btt, standard, again = (of(record, name)[currency] for name in ("btt_D256", "standard_D512", "btt_D512"))
+        between = [budget for budget, *_ in claims.bought(record, currency) if from_btt <= budget < standard]
+        assert won == [*between, again, of(record, "mlr_D512")[currency]]
+        assert claims.wins_from(claims.bought(record, currency)) == again
+        assert claims.wins_from(claims.bought(alive(record), currency)) == of(record, "mlr_D256")[currency]
+    assert claims.low_from(record, "mlr", claims.LOW) == 512
+    assert claims.low_from(alive(record), "mlr", claims.LOW) == 256
 
 
 @pytest.mark.parametrize("d", [16, 32, 64])

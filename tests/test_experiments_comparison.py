@@ -460,7 +460,7 @@ def test_without_mup_every_parameter_has_the_base_rate_at_every_width():
 
     assert torch.equal(rates(128, mup=False), torch.full_like(rates(128), 1e-3))
     assert rates(128).min() < 5e-4
-    assert "mup" not in records.read_record("icl_16")["setting"]  # from before the choice, which is to change nothing
+    assert "mup" not in records.read_record("icl_32_first")["setting"]  # from before the choice, which changes nothing
     with_it, without = COMPARISONS["icl-rates"], COMPARISONS["icl-rates-plain"]
     assert replace(without, mup=True) == with_it
     run = comparison.Run(without, "btt", 64, Path())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from structattn_minimal.experiments import comparison, regression_task, text
 from structattn_minimal.experiments import regression_claims as claims
-from structattn_minimal.experiments import regression_task, text
 from structattn_minimal.experiments.presets import COMPARISONS
 from structattn_minimal.experiments.records import read_record
 
@@ -170,15 +170,27 @@ def test_what_is_missing_decides_nothing():
 
 
 @pytest.mark.parametrize(
-    ("best", "expected"),
-    [((2, 2, 2), True), ((2, 4, 4), True), ((2, 4, 8), False), ((1, 2, 2), None), ((8, 16, 8), None), ((), None)],
+    ("narrow", "wide", "expected"),
+    [
+        ((3, 1, 2), (6, 2, 4), 1),  # the best rate stays
+        ((1, 2, 3), (9, 2, 4), 4.5),
+        ((1, 2, 3), (8, 4, 2), 4),
+        ((1, 2, 3), (None, 2, 4), None),  # the carried rate diverges
+        ((None, None, None), (6, 2, 4), None),
+        ((1, 2, 3), (None, None, None), None),
+        ((), (6, 2, 4), 1),  # a single width
+        ((), (), None),
+    ],
 )
-def test_a_rate_transfers_if_its_best_value_stays(best, expected):
-    runs = {
-        f"btt_D{D}": {"method": "btt", "width": D, "best_rate": rate} for D, rate in zip(WIDTHS, best, strict=False)
-    }
-    of = {"setting": {"rates": [1, 2, 4, 8, 16]}, "runs": runs}
-    assert claims.transfers(of, "btt") is expected
+def test_what_it_costs_to_carry_a_rate_over(narrow, wide, expected):
+    runs = {"mlr_D512": {"method": "mlr", "width": 512, "best_rate": 7, "swept": []}}  # of another method
+    runs["btt_D999"] = {"method": "btt", "width": 999, "status": "failed"}
+    for width, errors in ((256, wide), (64, narrow), (128, narrow)):
+        if errors:
+            swept = [{"rate": rate, "last": last} for rate, last in zip((1, 2, 3), errors, strict=True)]
+            best = comparison.best_rate("last", swept, COMPARISONS["icl-rates"])
+            runs[f"btt_D{width}"] = {"method": "btt", "width": width, "best_rate": best, "swept": swept}
+    assert claims.carried_over({"runs": runs}, "btt") == expected
 
 
 def test_recorded_names_only_what_is_there(monkeypatch):

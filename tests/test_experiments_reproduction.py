@@ -1,6 +1,7 @@
 """A comparison run again agrees with its record, or is said to differ; what cannot be compared is refused."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -54,11 +55,14 @@ def test_a_comparison_really_run_again_agrees_to_the_last_digit(first, tmp_path,
 def test_one_that_differs_is_named_and_the_exit_status_says_so(first, again, capsys):
     change(again / "btt_D16.json", last=99.0)
     change(again / "standard_1_D8.json", status="failed", last=None)
+    change(again / "btt_D8.json", best_rate=0.5)
     assert against(again, first / "record.json") == 1
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in printed] == ["DIFFERS", "agrees", "agrees", "DIFFERS"]
     assert printed[0].startswith("standard_1_D8: nothing against ")
     assert printed[3].startswith("btt_D16: 99 against ")
+    assert ["at rate" in line for line in printed] == [False, True, False, False]
+    assert re.search(r"at rate 0\.5 and not 0\.0\d+: agrees$", printed[1])  # its mean decides, not its rate
     assert against(again, first / "record.json", "--only", "D16") == 1
     assert against(again, first / "record.json", "--only", "btt_D8") == 0
 

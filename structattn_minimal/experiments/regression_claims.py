@@ -178,13 +178,18 @@ def best_rates(record: dict, method: str) -> dict[int, float | None]:
     return {run["width"]: run["best_rate"] for run in runs}
 
 
-def transfers(record: dict, method: str) -> bool | None:
-    """Whether the best rates of all widths are at most one step of the sweep apart; None where one is at its edge."""
-    rates, best = record["setting"]["rates"], [rate for rate in best_rates(record, method).values() if rate is not None]
-    places = [rates.index(rate) for rate in best]
-    if not places or {0, len(rates) - 1} & set(places):
+def carried_over(record: dict, method: str) -> float | None:
+    """What it costs to tune narrow: the error of the widest model at the best rate of the narrowest, over its least.
+
+    None where one of the two diverged, or nothing was swept.
+    """
+    best = best_rates(record, method)
+    if not best:
         return None
-    return max(places) - min(places) <= 1
+    narrow, wide = min(best), max(best)
+    errors = {model["rate"]: model["last"] for model in record["runs"][f"{method}_D{wide}"]["swept"]}
+    carried, least = errors.get(best[narrow]), errors.get(best[wide])
+    return None if carried is None or least is None else carried / least
 
 
 def below_from(curve: dict, bound: float = 0.5) -> int | None:

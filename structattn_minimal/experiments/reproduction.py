@@ -17,13 +17,18 @@ MARGIN, LEAST_MARGIN = 0.5, 0.02  # how far beyond the recorded seeds: a share o
 
 @dataclass(frozen=True)
 class Repetition:
-    """A run made again. found, recorded, lowest, highest: of its metric, the mean and the recorded range over seeds."""
+    """A run made again.
+
+    found, recorded, lowest, highest: of its metric, the mean and the recorded range over seeds. rates: which the sweep
+    chose this time, and for the record.
+    """
 
     name: str
     found: float | None  # None: it failed, or every seed diverged
     recorded: float
     lowest: float
     highest: float
+    rates: tuple[float | None, float | None] = (None, None)
 
     @property
     def margin(self) -> float:
@@ -35,7 +40,11 @@ class Repetition:
 
     def __str__(self) -> str:
         word, found = "agrees" if self.agrees else "DIFFERS", "nothing" if self.found is None else f"{self.found:.4g}"
-        return f"{self.name}: {found} against {self.recorded:.4g} ({self.lowest:.4g} to {self.highest:.4g}): {word}"
+        ours, theirs = self.rates
+        rates = "" if ours is None or ours == theirs else f", at rate {ours:g} and not {theirs:g}"
+        return (
+            f"{self.name}: {found} against {self.recorded:.4g} ({self.lowest:.4g} to {self.highest:.4g}){rates}: {word}"
+        )
 
 
 def repetitions(preset: Comparison, folder: str | Path, record: str | Path, only: str = "") -> list[Repetition]:
@@ -48,17 +57,23 @@ def repetitions(preset: Comparison, folder: str | Path, record: str | Path, only
         raise FileNotFoundError(f"no record at {record}")
     every = runs(preset, Path(folder))
     recorded = recorded_runs(every[0], Path(record))
-    found = [repetition(run, recorded[run.name]) for run in every if only in run.name and comparable(run, recorded)]
+    again = {run.name: results for run in every if only in run.name if (results := results_of(run)) is not None}
+    found = compared(again, recorded, every[0].task.METRIC)
     if not found:
         raise ValueError(f"{folder} and {record} must have a finished run in common, got none")
     return found
 
 
-def comparable(run: Run, recorded: dict[str, dict]) -> bool:
+def results_of(run: Run) -> dict | None:
     run.finished()  # refuses what is of another setting
-    return run.results.exists() and recorded.get(run.name, {}).get(run.task.METRIC) is not None
+    return json.loads(run.results.read_text(encoding="utf-8")) if run.results.exists() else None
 
 
-def repetition(run: Run, recorded: dict) -> Repetition:
-    again, metric = json.loads(run.results.read_text(encoding="utf-8")), run.task.METRIC
-    return Repetition(run.name, again.get(metric), recorded[metric], recorded["lowest"], recorded["highest"])
+def compared(again: dict[str, dict], recorded: dict[str, dict], metric: str) -> list[Repetition]:
+    """What two sets of results say of each run, by name, that was made again and of which the record has a mean."""
+    return [
+        Repetition(name, run.get(metric), then[metric], then["lowest"], then["highest"], rates)
+        for name, run in again.items()
+        if (then := recorded.get(name, {})).get(metric) is not None
+        for rates in [(run.get("best_rate"), then.get("best_rate"))]
+    ]
