@@ -1,5 +1,7 @@
 """Verdicts on the claims of chapter 11: each can come out in every way, and the spread over seeds is reported."""
 
+from math import inf
+
 import pytest
 import torch
 
@@ -172,25 +174,37 @@ def test_what_is_missing_decides_nothing():
 @pytest.mark.parametrize(
     ("narrow", "wide", "expected"),
     [
-        ((3, 1, 2), (6, 2, 4), 1),  # the best rate stays
-        ((1, 2, 3), (9, 2, 4), 4.5),
-        ((1, 2, 3), (8, 4, 2), 4),
-        ((1, 2, 3), (None, 2, 4), None),  # the carried rate diverges
-        ((None, None, None), (6, 2, 4), None),
-        ((1, 2, 3), (None, None, None), None),
-        ((), (6, 2, 4), 1),  # a single width
-        ((), (), None),
+        ((3, 1, 2), (6, 2, 4), {(64, 256): 1}),  # the best rate stays
+        ((1, 2, 3), (9, 2, 4), {(64, 256): 4.5}),
+        ((1, 2, 3), (8, 4, 2), {(64, 256): 4}),
+        ((1, 2, 3), (None, 2, 4), {(64, 256): inf}),  # the carried rate diverges
+        ((None, None, None), (6, 2, 4), {}),
+        ((1, 2, 3), (None, None, None), {}),
+        ((), (6, 2, 4), {}),  # a single width
+        ((), (), {}),
     ],
 )
 def test_what_it_costs_to_carry_a_rate_over(narrow, wide, expected):
-    runs = {"mlr_D512": {"method": "mlr", "width": 512, "best_rate": 7, "swept": []}}  # of another method
-    runs["btt_D999"] = {"method": "btt", "width": 999, "status": "failed"}
-    for width, errors in ((256, wide), (64, narrow), (128, narrow)):
-        if errors:
-            swept = [{"rate": rate, "last": last} for rate, last in zip((1, 2, 3), errors, strict=True)]
-            best = comparison.best_rate("last", swept, COMPARISONS["icl-rates"])
-            runs[f"btt_D{width}"] = {"method": "btt", "width": width, "best_rate": best, "swept": swept}
-    assert claims.carried_over({"runs": runs}, "btt") == expected
+    of = swept(btt={256: wide, 64: narrow}, mlr={512: (1, 2, 3)})
+    of["runs"]["btt_D999"] = {"method": "btt", "width": 999, "status": "failed"}
+    assert claims.carried_over(of, "btt") == expected
+
+
+def test_a_rate_is_carried_to_every_wider_width():
+    of = swept(btt={64: (1, 2, 3), 128: (6, 3, 9), 256: (8, 4, 2)})
+    assert claims.carried_over(of, "btt") == {(64, 128): 2, (64, 256): 4, (128, 256): 2}
+
+
+def swept(**errors):
+    """A record of sweeps, by method and width the errors at the rates 1, 2 and 3."""
+    runs = {}
+    for method, widths in errors.items():
+        for width, lasts in widths.items():
+            models = [{"rate": rate, "last": last} for rate, last in zip((1, 2, 3), lasts, strict=False)]
+            if models:
+                best = comparison.best_rate("last", models, COMPARISONS["icl-rates"])
+                runs[f"{method}_D{width}"] = {"method": method, "width": width, "best_rate": best, "swept": models}
+    return {"runs": runs}
 
 
 def test_recorded_names_only_what_is_there(monkeypatch):

@@ -7,6 +7,8 @@ structured scorers, BTT and MLR. The error is the one at the last point. Where i
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import combinations
+from math import inf
 from statistics import median
 
 from ..transformer import GPT
@@ -86,7 +88,7 @@ def narrower(record: dict, low: float, named: str = "a low error") -> Verdict:
     structured = [found[method] for method in STRUCTURED]
     if all(width is None for width in found.values()):
         return Verdict(claim, None, said)
-    rivals = [found[name] or float("inf") for name in ("standard", "standard_1")]
+    rivals = [found[name] or inf for name in ("standard", "standard_1")]
     return Verdict(claim, all(width is not None and width < min(rivals) for width in structured), said)
 
 
@@ -178,18 +180,17 @@ def best_rates(record: dict, method: str) -> dict[int, float | None]:
     return {run["width"]: run["best_rate"] for run in runs}
 
 
-def carried_over(record: dict, method: str) -> float | None:
-    """What it costs to tune narrow: the error of the widest model at the best rate of the narrowest, over its least.
-
-    None where one of the two diverged, or nothing was swept.
+def carried_over(record: dict, method: str) -> dict[tuple[int, int], float]:
+    """What it costs to tune at one width and train at a wider one, for each two: the wider one's error at the best rate
+    of the narrower, over that at its own. Infinite where it diverges; without widths of which every rate diverged.
     """
-    best = best_rates(record, method)
-    if not best:
-        return None
-    narrow, wide = min(best), max(best)
-    errors = {model["rate"]: model["last"] for model in record["runs"][f"{method}_D{wide}"]["swept"]}
-    carried, least = errors.get(best[narrow]), errors.get(best[wide])
-    return None if carried is None or least is None else carried / least
+    best = {width: rate for width, rate in best_rates(record, method).items() if rate is not None}
+    costs = {}
+    for narrow, wide in combinations(sorted(best), 2):
+        errors = {model["rate"]: model["last"] for model in record["runs"][f"{method}_D{wide}"]["swept"]}
+        carried = errors[best[narrow]]
+        costs[narrow, wide] = inf if carried is None else carried / errors[best[wide]]
+    return costs
 
 
 def below_from(curve: dict, bound: float = 0.5) -> int | None:
