@@ -94,8 +94,9 @@ def test_every_record_is_told(read, every):
     assert re.search(r"^ *D = 256 +0\.5 d +0\.56 +3\.3 +0\.34 \(7\.7\)$", printed, re.M)
     assert re.findall(r"^.*\*$", printed, re.M) == re.findall(r"^BTT and MLR need .* of 0\.1  .*\*$", printed, re.M)
     assert len(re.findall(r"^- d = \d\d was timed with \w{7} on NVIDIA H\d00$", printed, re.M)) == 3
-    assert len(re.findall(r"^.* 8 heads +\S+ \(.*\) +0\.\d+ .* yes$", printed, re.M)) == 2
-    assert re.search(r"^MLR, 8 heads +0\.0046 .* 0\.004 .* 0\.002 +no$", printed, re.M)
+    assert len(re.findall(r"^ *\w+, \d heads?: agrees$", printed, re.M)) == 3
+    differs = r"^ *MLR, 8 heads: differs\n *first +0\.0046 .* 0\.004\n *again +0\.0097 .* 0\.002$"
+    assert re.search(differs, printed, re.M)
 
 
 # What the prose says

@@ -86,7 +86,7 @@ def test_rates_by_dimension_and_scorer(records):
     assert [len(visible(fig, button)) for button in menu.buttons] == [2, 2, 2, 1, 3, 3, 3, 2]
     assert list(fig.data[0].y) == [16, 32, None]  # a gap where it diverged
     assert [trace.name for trace in visible(fig, menu.buttons[4])] == ["D = 64", "D = 128", "D = 256"]
-    assert fig.layout.xaxis.title.text == "peak learning rate; under muP, that at width 64"  # whatever the widths
+    assert fig.layout.xaxis.title.text == "peak rate in thousandths; muP: at D = 64"  # whatever the widths
     plain = record(16, (32, 64))
     plain["setting"]["mup"] = False
     buttons = figures.rate_transfer({"rates": records[16], "rates_plain": plain}).layout.updatemenus[0].buttons

@@ -96,9 +96,9 @@ def rate_transfer(records: dict) -> go.Figure:
     rates = sorted({rate for record in records.values() for rate in record["setting"]["rates"]})
     fig.update_xaxes(
         type="log",
-        title=f"peak learning rate; under muP, that at width {RegressionComparison.base_width}",
+        title=f"peak rate in thousandths; muP: at D = {RegressionComparison.base_width}",
         tickvals=rates,
-        ticktext=[f"{rate:g}" for rate in rates],
+        ticktext=[f"{1000 * rate:g}" for rate in rates],  # short enough for a phone
     )
     return finished(fig, owners, menu("dimension and scorer", owners))
 
