@@ -159,11 +159,33 @@ def illegible(page: Page) -> list[str]:
     }""")
 
 
+# Half of a page's elements are the words of its code, and contrast asks for their colours alone: mark the blocks in which
+# there is none that an earlier block does not have.
+MARK_CODE = """() => {
+    const ground = (e) => {
+        const own = getComputedStyle(e).backgroundColor;
+        return own === "rgba(0, 0, 0, 0)" && e.parentElement ? ground(e.parentElement) : own;
+    };
+    const look = (word) => {
+        const { color, fontSize, fontWeight } = getComputedStyle(word);
+        return [color, ground(word), fontSize, fontWeight].join();
+    };
+    const seen = new Set();
+    document.querySelectorAll(".highlight pre").forEach((block) => {
+        const looks = [...block.querySelectorAll("span:not(:has(*))"), block].map(look);
+        block.toggleAttribute("data-seen", looks.every((one) => seen.has(one)));
+        looks.forEach((one) => seen.add(one));
+    });
+}"""
+
+
 def accessibility(page: Page) -> list[str]:
-    """Serious and critical findings of axe-core."""
+    """Serious and critical findings of axe-core, without blocks of code that look like earlier ones."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'], preload: false })")
+    page.evaluate(MARK_CODE)
+    where = "{ include: document, exclude: ['pre[data-seen]'] }"
+    found = page.evaluate(f"() => axe.run({where}, {{ resultTypes: ['violations'], preload: false }})")
     return [
         f"{v['id']} ({v['impact']}): {v['help']}: " + " | ".join(node["html"][:120] for node in v["nodes"][:3])
         for v in found["violations"]
@@ -184,16 +206,17 @@ PICTURE = """(e) => {
 }"""
 
 
-def controls(explorable: Locator) -> list[str]:
+def controls(explorable: Locator, most: int | None = None) -> list[str]:
     """Controls without a name or out of the keyboard's reach, and those that change nothing, by mouse or by keyboard.
 
     A control may have nothing to do where things stand (a preset that is chosen already): then the others are moved first.
+    most: how many of them are examined; None for all.
     """
     page, bad = explorable.page, []
     count = explorable.locator(CONTROLS).count()
     if count == 0:
         return ["there is no control"]
-    for index in range(count):
+    for index in range(count)[:most]:
         control = explorable.locator(CONTROLS).nth(index)
         name = accessible_name(control)
         if not name:

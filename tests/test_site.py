@@ -97,9 +97,13 @@ def test_figures_are_legible_on_a_phone(visited):
 
 
 def test_every_control_works_by_mouse_and_by_keyboard(visited):
-    found = visited.look().locator(".explorable")
-    complaints = {found.nth(i).get_attribute("data-module"): controls(found.nth(i)) for i in range(found.count())}
-    assert not any(complaints.values()), complaints
+    """Of an explorable that a page shows again, the first one: does it move its own picture?"""
+    seen, complaints = set(), []
+    for explorable in visited.look().locator(".explorable").all():
+        module = explorable.get_attribute("data-module")
+        complaints += [f"{module}: {one}" for one in controls(explorable, most=1 if module in seen else None)]
+        seen.add(module)
+    assert complaints == []
 
 
 def test_nobody_else_is_asked_and_nothing_fails(visited):
@@ -250,6 +254,9 @@ CUT_EQUATION = """<div id="equation-x"><mjx-container display="true" style="disp
 <div style="width: 600px">a long formula</div></mjx-container></div>"""
 WIDE_PICTURE = """<div class="cell_output"><img style="width: 358px" alt="seven inches" src='data:image/svg+xml,
 <svg xmlns="http://www.w3.org/2000/svg" width="504pt" height="200pt"/>'></div>"""
+CODE = 2 * """<div class="highlight"><pre style="background: #fff; color: #000"><span>import</span></pre></div>"""
+CODE += """<div class="highlight"><pre style="background: #fff; color: #000"><span>def</span>
+<span style="{}">pale</span></pre></div>"""
 UNNAMED = EXPLORABLE.format(LIVE).replace("<label>rank", "<div>").replace("</label>", "</div>")
 
 
@@ -285,6 +292,8 @@ def complaints(browser, tmp_path):
         ("illegible", f"<details>{WIDE_PICTURE}</details>", "text of 7.1 px: seven inches"),
         ("overflow", CUT_EQUATION, "an equation is cut"),
         ("accessibility", '<p style="color: #bbb; background: #fff">pale</p>', "contrast"),
+        ("accessibility", CODE.format("color: #bbb"), "contrast"),
+        ("accessibility", CODE.format("background: #222"), "contrast"),
         ("accessibility", "<input type='text'>", "label"),
         ("controls", EXPLORABLE.format(""), "nothing by mouse"),
         ("controls", EXPLORABLE.format(MOUSE_ONLY), "nothing by keyboard"),
